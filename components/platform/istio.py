@@ -1,0 +1,22 @@
+"""Istio: the gateway's control plane. The gateway's own pods are made by istiod from the Gateway object."""
+
+from __future__ import annotations
+
+from components.platform.crds import GATEWAY_API, INFERENCE_EXTENSION
+from components.platform.release import ReleaseSpec
+
+BASE, ISTIOD = "istio-base", "istiod"
+NAMESPACE = "istio-system"
+
+
+def releases() -> tuple[ReleaseSpec, ...]:
+    """CRDs, then istiod, which looks for the APIs that it serves only when it starts."""
+    apis = (GATEWAY_API, INFERENCE_EXTENSION)
+    values = {
+        # Off by default in every release up to 1.31; without it an InferencePool is no backend.
+        "env": {"ENABLE_GATEWAY_API_INFERENCE_EXTENSION": "true"},
+    }
+    return (
+        ReleaseSpec(name=BASE, namespace=NAMESPACE),
+        ReleaseSpec(name=ISTIOD, namespace=NAMESPACE, values=values, needs=(BASE, *apis)),
+    )

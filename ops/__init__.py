@@ -1,0 +1,1 @@
+"""Day-two operations on a stack: `python -m ops --help` lists them."""

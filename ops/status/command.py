@@ -1,0 +1,82 @@
+"""`python -m ops status`: exits with 0 exactly when everything of the stack is Ready."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+
+from ops import cli, cluster, pulumi
+from ops.errors import OpsError
+from ops.pulumi import Pulumi
+from ops.report import coloured, table
+from ops.state import State
+from ops.status import history
+from ops.status.look import Check, checks
+
+_QUIET = {
+    "Namespace",
+    "ServiceAccount",
+    "Secret",
+    "ConfigMap",
+    "Service",
+    "NetworkPolicy",
+    "CustomResourceDefinition",
+}
+"""Kinds that are only named in the table when something is wrong with them."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    pulumi.add_arguments(parser)
+    cluster.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object for programs instead of a table")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace) -> int:
+    """Look at everything, say what is found, and return the exit code."""
+    stack = Pulumi(arguments.stack, arguments.project)
+    exported = stack.export()
+    if exported is None:
+        raise OpsError(f"there is no stack {stack.stack} in {stack.backend}: bring it up with `up`")
+    state = State.parse(exported)
+    found = [_update(stack, state, exported)]
+    if state.releases or state.objects:
+        found += checks(state, cluster.connect(state, arguments))
+    else:
+        found.append(Check(f"stack {stack.stack}", ("nothing is deployed: run `up`",)))
+    if arguments.json:
+        print(json.dumps(_as_json(stack.stack, found)))
+    else:
+        _print(stack.stack, found)
+    return cli.DONE if all(check.ready for check in found) else cli.FAILED
+
+
+def _update(stack: Pulumi, state: State, exported: dict) -> Check:
+    """Whether the last update came to its end, without which being Ready says little."""
+    past = json.loads(stack.call("stack", "history", "--stack", stack.stack, "--json", "--page-size", "1"))
+    written = exported.get("deployment", {}).get("manifest", {}).get("time", "")
+    return Check("last update", tuple(history.problems(state, past, written)))
+
+
+def _as_json(stack: str, found: list[Check]) -> dict:
+    ready = all(check.ready for check in found)
+    return {"stack": stack, "ready": ready, "checks": [check.as_json() for check in found]}
+
+
+def _print(stack: str, found: list[Check]) -> None:
+    shown = [
+        check for check in found if not check.ready or check.note or check.subject.split()[0] not in _QUIET
+    ]
+    rows = [("ready" if c.ready else "NOT READY", c.subject, _details(c)) for c in shown]
+    print(table(("", "WHAT", "DETAILS"), rows))
+    missing = [check for check in found if not check.ready]
+    others = f", {len(found) - len(shown)} of them not listed" if len(found) > len(shown) else ""
+    verdict = (
+        f"{len(missing)} of {len(found)} are not ready" if missing else f"all {len(found)} are ready{others}"
+    )
+    print(f"\nstack {stack}: " + coloured(verdict, "red" if missing else "green"))
+
+
+def _details(check: Check) -> str:
+    return "; ".join(part for part in (check.stage, *check.problems, check.note) if part)

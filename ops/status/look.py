@@ -1,0 +1,122 @@
+"""Reading everything of a stack from the cluster and having it judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ops import helm
+from ops.kube import Kube, Manifest
+from ops.state import ObjectRef, Resource, State
+from ops.status import judge, pods
+
+WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("apps/v1", "DaemonSet"))
+MODEL_WORKLOADS = (("apps/v1", "Deployment"), ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"))
+MODEL_POOL = ("inference.networking.k8s.io/v1", "InferencePool")
+MODEL_PART = "app.kubernetes.io/part-of=llminferenceservice,app.kubernetes.io/name"
+"""KServe 0.20 puts these on everything that it makes for a model."""
+_MODEL = "LLMInferenceService"
+_RELEASE = "meta.helm.sh/release"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing of the stack: whether it is as it should be, why not, and how far a model's replicas are."""
+
+    subject: str
+    problems: tuple[str, ...] = ()
+    stage: str = ""
+    note: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        return {"ready": self.ready, **asdict(self)}
+
+
+def checks(state: State, kube: Kube, now: datetime | None = None) -> Iterator[Check]:
+    """Everything of the stack: Helm releases with their workloads, objects, and what KServe makes for models."""
+    now = now or datetime.now(UTC)
+    installed = _installed(kube) if state.releases else {}
+    for release in state.releases:
+        yield _release(kube, release)
+        for live in installed.get(release.release, ()):
+            yield _workload(kube, live, now)
+    for ref in sorted({r.object for r in state.resources if r.object and not r.raw.get("delete")}):
+        live = kube.get(ref.api_version, ref.kind, ref.name, ref.namespace or "default")
+        if live is not None and ref.kind in ("Deployment", "StatefulSet", "DaemonSet"):
+            yield _workload(kube, live, now)
+            continue
+        yield Check(str(ref), tuple(judge.problems(live)))
+        if live is not None and ref.kind == _MODEL:
+            yield from _model_parts(kube, ref, now)
+
+
+def _release(kube: Kube, resource: Resource) -> Check:
+    """A release is as it should be when Helm has its newest revision as deployed."""
+    status = resource.outputs.get("status")
+    if isinstance(status, dict) and status.get("status") == "skipped":
+        return Check(str(resource), note="its chart was skipped, as `up` has said: nothing is installed")
+    revisions = helm.revisions(kube, *resource.release)
+    if not revisions:
+        return Check(str(resource), ("Helm has no such release",))
+    last = revisions[-1]
+    if last.status == "deployed":
+        return Check(str(resource))
+    advice = "; run `python -m ops recover`, then `up`" if last.status in helm.PENDING else "; run `up`"
+    return Check(str(resource), (f"revision {last.version} is {last.status}{advice}",))
+
+
+def _installed(kube: Kube) -> dict[tuple[str, str], list[Manifest]]:
+    """Every workload that Helm installed, by the namespace and name of its release."""
+    found: dict[tuple[str, str], list[Manifest]] = {}
+    for kind in WORKLOADS:
+        for live in kube.list(*kind, selector="app.kubernetes.io/managed-by=Helm"):
+            annotations = live["metadata"].get("annotations") or {}
+            owner = annotations.get(f"{_RELEASE}-namespace", ""), annotations.get(f"{_RELEASE}-name", "")
+            found.setdefault(owner, []).append(live)
+    return found
+
+
+def _model_parts(kube: Kube, ref: ObjectRef, now: datetime) -> Iterator[Check]:
+    """What KServe makes for a model: its workloads with their pods, and the pool that the gateway sends to."""
+    selector = f"{MODEL_PART}={ref.name}"
+    for kind in MODEL_WORKLOADS:
+        for live in kube.list(*kind, namespace=ref.namespace, selector=selector):
+            yield _workload(kube, live, now, model=True)
+    for live in kube.list(*MODEL_POOL, namespace=ref.namespace, selector=selector):
+        yield Check(_name(live), tuple(judge.problems(live)))
+
+
+def _workload(kube: Kube, live: Manifest, now: datetime, model: bool = False) -> Check:
+    found = judge.problems(live)
+    if not found:
+        return Check(_name(live))
+    waiting = [pod for pod in _pods(kube, live) if not pods.is_ready(pod)]
+    reasons = [text for pod in waiting for text in pods.problems(pod, now)]
+    stage = _stage(pods.stage(pod) for pod in waiting) if model else ""
+    return Check(_name(live), (*found, *reasons), stage)
+
+
+def _pods(kube: Kube, live: Manifest) -> list[Manifest]:
+    namespace = live["metadata"]["namespace"]
+    if live["kind"] == "LeaderWorkerSet":
+        selector = f"leaderworkerset.sigs.k8s.io/name={live['metadata']['name']}"
+    else:
+        labels = live["spec"].get("selector", {}).get("matchLabels") or {}
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    return kube.list("v1", "Pod", namespace, selector) if selector else []
+
+
+def _stage(stages: Iterable[str]) -> str:
+    """The stage of the replica that is furthest behind, and how many there are."""
+    behind = min(stages, key=pods.STAGES.index, default="")
+    return f"{behind} (step {pods.STAGES.index(behind) + 1} of {len(pods.STAGES)})" if behind else ""
+
+
+def _name(live: Manifest) -> str:
+    return f"{live['kind']} {live['metadata'].get('namespace', '')}/{live['metadata']['name']}"

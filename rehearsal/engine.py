@@ -1,0 +1,133 @@
+"""The Pulumi engine of a rehearsal: its environment, its plugins, its private copy of the stack.
+
+    python -m rehearsal.engine up|preview|destroy|refresh STACK
+
+runs one operation. It is started by `rehearsal.rehearsal` with an environment that
+holds nothing of the user's: no kubeconfig, cloud credentials or Pulumi tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pulumi import automation
+
+from rehearsal.paths import CHECKOUT, Paths
+
+PROJECT = "llm-platform"
+PASSPHRASE = "rehearsal"
+LAUNCHER = """#!/bin/sh
+PYTHONPATH="{checkout}" exec "{python}" -m {module} "$@"
+"""
+# Commands on the search path of everything that runs here, and the modules behind them.
+COMMANDS = {"vllm": "rehearsal.model_server"} | {
+    f"pulumi-resource-{plugin}": f"rehearsal.providers.{plugin}" for plugin in ("kubernetes", "random")
+}
+
+
+def environment(paths: Paths) -> dict[str, str]:
+    """The variables that tie the engine, its plugins and the program to this rehearsal alone."""
+    return {
+        "LLMP_REHEARSAL": str(paths.root),
+        "REHEARSAL_DIR": str(paths.root),
+        "KUBECONFIG": str(paths.kubeconfig),
+        "PULUMI_HOME": str(paths.pulumi_home),
+        "PULUMI_BACKEND_URL": f"file://{paths.state}",
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def install_commands(paths: Paths) -> None:
+    """Put launchers of the simulated providers and of `vllm` on the search path."""
+    for command, module in COMMANDS.items():
+        launcher = paths.bin / command
+        launcher.write_text(LAUNCHER.format(checkout=CHECKOUT, python=sys.executable, module=module))
+        launcher.chmod(0o755)
+
+
+def copy_stack(paths: Paths, stack: str, artifacts: Path) -> dict[str, Any]:
+    """Copy the project and stack files to the private work directory; returns the stack's config.
+
+    The copy differs in one point: charts and manifests come from `artifacts`, as
+    for any site without internet. `overrides.yaml` beside it, if a test or a user
+    put one there, is laid over the stack's config.
+    """
+    shutil.copy(CHECKOUT / "Pulumi.yaml", paths.work / "Pulumi.yaml")
+    settings = yaml.safe_load((CHECKOUT / f"Pulumi.{stack}.yaml").read_text())
+    config = settings["config"]
+    platform = config.setdefault(f"{PROJECT}:platform", {})
+    platform["artifacts"] = {"directory": str(artifacts), "verifyDigests": False}
+    overrides = paths.work / "overrides.yaml"
+    if overrides.exists():
+        config |= yaml.safe_load(overrides.read_text()) or {}
+    target = paths.work / f"Pulumi.{stack}.yaml"
+    # The engine keeps the salt of its encryption in this file; a new copy must not lose it.
+    kept = yaml.safe_load(target.read_text()) if target.exists() else {}
+    salt = {k: v for k, v in kept.items() if k == "encryptionsalt"}
+    target.write_text(yaml.safe_dump({**settings, **salt}))
+    return config
+
+
+def run(operation: str, stack_name: str, events: Path | None, arguments: Mapping[str, Any]) -> None:
+    """Run one engine operation on the stack, its output going to ours and its steps to `events`."""
+    paths = Paths.of_checkout()
+    stack = automation.create_or_select_stack(
+        stack_name=stack_name,
+        project_name=PROJECT,
+        program=lambda: runpy.run_path(str(CHECKOUT / "__main__.py"), run_name="__main__"),
+        opts=automation.LocalWorkspaceOptions(work_dir=str(paths.work)),
+    )
+    if events is not None:
+        arguments = {**arguments, "on_event": lambda event: record(event, events)}
+    getattr(stack, operation)(on_output=lambda line: print(line, flush=True), color="never", **arguments)
+
+
+def record(event: automation.events.EngineEvent, file: Path) -> None:
+    """Append a resource step as a line of JSON: its operation, type, name and what differs."""
+    if step := event.resource_pre_event:
+        meta = step.metadata
+        line = {
+            "op": str(meta.op.value),
+            "type": meta.type,
+            "urn": meta.urn,
+            "diff": sorted(meta.detailed_diff or {}),
+        }
+        with file.open("a") as out:
+            out.write(json.dumps(line) + "\n")
+
+
+def main() -> int:
+    """Run the operation named on the command line; 1 when the engine reports a failure."""
+    parser = argparse.ArgumentParser(prog="python -m rehearsal.engine")
+    parser.add_argument("operation", choices=("up", "preview", "destroy", "refresh"))
+    parser.add_argument("stack")
+    parser.add_argument("--expect-no-changes", action="store_true")
+    parser.add_argument("--events", type=Path, help="append every resource step to this file, as JSON lines")
+    options = parser.parse_args()
+    os.chdir(CHECKOUT)
+    arguments = {"expect_no_changes": True} if options.expect_no_changes else {}
+    try:
+        run(options.operation, options.stack, options.events, arguments)
+    except automation.CommandError:
+        # The engine has said why, line by line.
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Which images can be pulled here, and which of them run a real program.
+
+Matched by repository without its registry host, so a mirror makes no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a program runs: the pod's address, and free local ports for servers that take none."""
+
+    address: str
+    local_port: Callable[[int], int]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program behind an image.
+
+    `binary` stands for the image's entry point. Where a container brings a command
+    of its own, as KServe's presets do, that command runs as it is when `shell` is
+    set, and finds `binary` on its search path.
+    `flags` are added after the container's own arguments, for the one thing that
+    containers give and a shared loopback does not: a port space of their own.
+    `files` rewrites mounted files, by name, for programs configured that way.
+    """
+
+    binary: str
+    flags: Callable[[Placement], list[str]] = lambda _: []
+    files: Mapping[str, Callable[[str, Placement], str]] = field(default_factory=dict)
+    shell: bool = False
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Container:
+    """A simulated container: ready `ready_seconds` after its start, serving nothing."""
+
+    ready_seconds: float = 0.2
+
+
+def _kserve_flags(place: Placement) -> list[str]:
+    return [
+        f"--webhook-port={place.local_port(9443)}",
+        f"--metrics-addr={place.address}:8443",
+        f"--health-probe-addr={place.address}:8081",
+        # Election reads its namespace from a file of fixed path that only a container has.
+        "--leader-elect=false",
+    ]
+
+
+def _lws_config(text: str, place: Placement) -> str:
+    config: dict[str, Any] = yaml.safe_load(text)
+    config["webhook"] = {"host": place.address, "port": 9443, **config.get("webhook", {})}
+    config["health"] = {"healthProbeBindAddress": f"{place.address}:8081"}
+    config["metrics"] = {"bindAddress": f"{place.address}:8443"}
+    return yaml.safe_dump(config)
+
+
+# vLLM's command; the server behind it is simulated (rehearsal/model_server).
+VLLM = Program("vllm", shell=True, arguments=("serve",))
+
+IMAGES: Mapping[str, Program | Container] = {
+    "kserve/llmisvc-controller": Program("kserve-llmisvc", _kserve_flags),
+    "kserve/kserve-controller": Program("kserve-manager", _kserve_flags),
+    "lws/lws": Program("lws", files={"controller_manager_config.yaml": _lws_config}),
+    "jetstack/cert-manager-controller": Container(),
+    "jetstack/cert-manager-webhook": Container(),
+    "jetstack/cert-manager-cainjector": Container(),
+    "jetstack/cert-manager-startupapicheck": Container(),
+    "brancz/kube-rbac-proxy": Container(),
+    "istio/pilot": Container(),
+    "istio/proxyv2": Container(),
+    "kserve/storage-initializer": Container(),
+    "llm-d/llm-d-router-endpoint-picker": Container(),
+    "llm-d/llm-d-uds-tokenizer": Container(),
+    "llm-d/llm-d-cuda": VLLM,
+    "vllm/vllm-openai": VLLM,
+    "vllm/vllm-tpu": VLLM,
+}
+
+
+def repository(image: str) -> str:
+    """The repository of an image reference, without registry host, tag and digest."""
+    name = image.split("@", 1)[0]
+    head, slash, rest = name.partition("/")
+    if slash and ("." in head or ":" in head or head == "localhost"):
+        name = rest
+    path, colon, tag = name.rpartition(":")
+    return path if colon and "/" not in tag else name
+
+
+def find(image: str) -> Program | Container | None:
+    """What runs for an image, or None when it cannot be pulled."""
+    name = repository(image)
+    return next((what for known, what in IMAGES.items() if name == known or name.endswith(f"/{known}")), None)

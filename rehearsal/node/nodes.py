@@ -1,0 +1,109 @@
+"""The simulated Node objects and their heartbeat."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.kube import ApiError, Kube, Manifest
+
+LABEL = "rehearsal.llm-platform.dev/node"
+MANAGER = "rehearsal-node"
+HEARTBEAT_SECONDS = 10.0
+VERSION = "v1.34.1"
+
+
+@dataclass(frozen=True)
+class NodeShape:
+    """What a node offers: `capacity` in Kubernetes quantities, labels and taints as the real one carries."""
+
+    name: str
+    capacity: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Mapping[str, str], ...] = ()
+
+
+SYSTEM = NodeShape("system-0", {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "200Gi", "pods": "110"})
+
+
+def manifest(shape: NodeShape) -> Manifest:
+    """The Node object of a shape."""
+    labels = {
+        LABEL: "simulated",
+        "kubernetes.io/hostname": shape.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        **shape.labels,
+    }
+    spec = {"taints": [dict(t) for t in shape.taints]} if shape.taints else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": shape.name, "labels": labels},
+        "spec": spec,
+    }
+
+
+def status(shape: NodeShape, address: str) -> dict[str, Any]:
+    """The status of a healthy node."""
+    now = timestamp()
+    condition = {
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+        "reason": "Simulated",
+        "message": "simulated",
+    }
+    pressures = ("MemoryPressure", "DiskPressure", "PIDPressure")
+    return {
+        "capacity": dict(shape.capacity),
+        "allocatable": dict(shape.capacity),
+        "conditions": [
+            {"type": "Ready", "status": "True", **condition},
+            *({"type": t, "status": "False", **condition} for t in pressures),
+        ],
+        "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": shape.name}],
+        "nodeInfo": {
+            "architecture": "amd64", "bootID": "", "machineID": "", "systemUUID": "", "kernelVersion": "simulated",
+            "operatingSystem": "linux", "osImage": "simulated", "containerRuntimeVersion": "simulated://1",
+            "kubeletVersion": VERSION, "kubeProxyVersion": VERSION,
+        },
+    }  # fmt: skip
+
+
+def timestamp() -> str:
+    """Now, as the API writes times."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ensure(kube: Kube, shape: NodeShape) -> None:
+    """Create or refresh one node."""
+    kube.apply(manifest(shape), MANAGER, force=True)
+    kube.patch("v1", "Node", shape.name, None, {"status": status(shape, "127.0.0.1")}, subresource="status")
+
+
+def beat(kube: Kube, names: list[str]) -> None:
+    """Renew the leases by which the node controller sees that nodes live."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    for name in names:
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": "kube-node-lease"},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now},
+        }
+        kube.apply(lease, MANAGER, force=True)
+
+
+def heartbeat(kube: Kube, stop: threading.Event) -> None:
+    """Renew the lease of every simulated node until told to stop."""
+    while not stop.is_set():
+        try:
+            nodes = kube.list("v1", "Node", selector=LABEL)
+            beat(kube, [n["metadata"]["name"] for n in nodes])
+        except ApiError:
+            # The API server is starting or restarting; the next beat comes soon enough.
+            stop.wait(1)
+        stop.wait(HEARTBEAT_SECONDS)

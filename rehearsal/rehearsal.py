@@ -1,0 +1,184 @@
+"""One rehearsal, from nothing running to a stack that is up, and back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ops.kube import Kube
+from rehearsal import artifacts, engine, toolchain
+from rehearsal.cluster.control_plane import ControlPlane
+from rehearsal.node import nodes
+from rehearsal.node.shapes import shapes
+from rehearsal.paths import CHECKOUT, Paths
+from rehearsal.processes import Processes
+from rehearsal.progress import Progress
+from stacks.config import StackConfig, load_config
+
+AGENT_SECONDS = 30.0
+OWN_KEYS = f"{engine.PROJECT}:"
+
+
+class Refused(Exception):
+    """The request cannot be met as things are; the message says why and what to do."""
+
+
+class Rehearsal:
+    """The rehearsal of this checkout."""
+
+    def __init__(self, paths: Paths, progress: Progress):
+        self.paths, self.progress = paths, progress
+        self.processes = Processes(paths)
+
+    # -- what runs ---------------------------------------------------------------------------------
+
+    @property
+    def stack(self) -> str | None:
+        """The stack that this rehearsal holds, if any."""
+        try:
+            return (self.paths.root / "stack").read_text().strip()
+        except OSError:
+            return None
+
+    def kube(self) -> Kube:
+        """A client of the embedded cluster."""
+        if not self.processes.running("kube-apiserver"):
+            raise Refused("nothing is running: start with `make up`")
+        return Kube(self.paths.kubeconfig)
+
+    # -- verbs -------------------------------------------------------------------------------------
+
+    def start(self, stack: str) -> StackConfig:
+        """Bring everything up but the stack itself: tools, control plane, nodes, stand-ins."""
+        self._claim(stack)
+        with self.progress.phase("tools"):
+            tools = toolchain.ensure(self.progress.say)
+            charts = artifacts.ensure(tools, self.progress.say)
+        self.paths.create()
+        (self.paths.root / "stack").write_text(stack)
+        raw = engine.copy_stack(self.paths, stack, charts)
+        config = load_config({k.removeprefix(OWN_KEYS): v for k, v in raw.items() if k.startswith(OWN_KEYS)})
+        with self.progress.phase("control plane"):
+            self._link(tools)
+            context = getattr(config.cluster, "context", "rehearsal")
+            kube = ControlPlane(self.paths, self.processes, tools.binary).start((context,))
+            self._start_agent(kube, config)
+        return config
+
+    def up(self, stack: str) -> int:
+        """Start, put right what a killed run left, and run the stack's `up`; returns its exit status."""
+        began = time.monotonic()
+        self.start(stack)
+        status = self.ops("recover", "--stack", stack)
+        if status:
+            return status
+        with self.progress.phase(f"pulumi up ({stack})"):
+            status = self.engine("up", stack)
+        if status == 0:
+            self._print_next_steps(stack, time.monotonic() - began)
+        return status
+
+    def preview(self, stack: str) -> int:
+        """Run the stack's preview on a started environment."""
+        self.start(stack)
+        return self.engine("preview", stack)
+
+    def down(self, force: bool = False) -> int:
+        """Destroy the stack, end every process of this rehearsal and delete its files."""
+        stack = self.stack
+        if stack is not None and not force and self.paths.kubeconfig.exists():
+            self.start(stack)
+            self.ops("recover", "--stack", stack)
+            with self.progress.phase(f"pulumi destroy ({stack})"):
+                if self.engine("destroy", stack):
+                    self.progress.say(
+                        "The stack was not destroyed. `make down FORCE=1` ends everything anyway."
+                    )
+                    return 1
+        with self.progress.phase("ending processes"):
+            self.processes.stop_all()
+        shutil.rmtree(self.paths.service_socket.parent, ignore_errors=True)
+        shutil.rmtree(self.paths.root, ignore_errors=True)
+        return 0
+
+    def status(self) -> int:
+        """0 when every process runs and everything of the stack is Ready; otherwise says what is not."""
+        if self.stack is None:
+            raise Refused("nothing is running: start with `make up`")
+        stopped = [n for n in self.processes.names() if not self.processes.running(n)]
+        for name in stopped:
+            self.progress.say(f"{name}: not running. The end of its log:\n{self.processes.tail(name)}")
+        if stopped:
+            return 1
+        return self.ops("status", "--stack", self.stack)
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def engine(self, operation: str, stack: str, *arguments: str) -> int:
+        """Run one engine operation in an environment of its own; returns its exit status."""
+        return self._run("rehearsal.engine", operation, stack, *arguments)
+
+    def ops(self, *arguments: str) -> int:
+        """Run `python -m ops` against this rehearsal; returns its exit status."""
+        return self._run("ops", *arguments)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the engine and of operations: nothing of the user's."""
+        return self.processes.environment(engine.environment(self.paths))
+
+    def _run(self, module: str, *arguments: str) -> int:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(
+            command, env=self.environment(), cwd=self._directory(module), check=False
+        ).returncode
+
+    def _directory(self, module: str) -> Path:
+        return CHECKOUT if module == "rehearsal.engine" else self.paths.work
+
+    def _claim(self, stack: str) -> None:
+        if not (CHECKOUT / f"Pulumi.{stack}.yaml").exists():
+            known = ", ".join(sorted(f.name.split(".")[1] for f in CHECKOUT.glob("Pulumi.*.yaml")))
+            raise Refused(f"there is no Pulumi.{stack}.yaml. Stacks here: {known}")
+        if self.stack not in (None, stack):
+            raise Refused(f"this checkout rehearses the stack {self.stack!r} now: `make down` first")
+
+    def _link(self, tools: toolchain.Tools) -> None:
+        for name in tools.names():
+            link = self.paths.bin / name
+            if not link.is_symlink() or link.resolve() != tools.binary(name):
+                link.unlink(missing_ok=True)
+                link.symlink_to(tools.binary(name))
+        engine.install_commands(self.paths)
+
+    def _start_agent(self, kube: Kube, config: StackConfig) -> None:
+        wanted = shapes(config)
+        for shape in wanted:
+            nodes.ensure(kube, shape)
+        env = {"REHEARSAL_DIR": str(self.paths.root), "PYTHONPATH": str(CHECKOUT)}
+        self.processes.start("agent", [sys.executable, "-m", "rehearsal.agent"], env)
+
+        def ready() -> bool:
+            self.processes.check("agent")
+            return self.paths.service_socket.exists()
+
+        kube.wait(ready, AGENT_SECONDS, "the rehearsal's agent")
+
+    def _print_next_steps(self, stack: str, seconds: float) -> None:
+        self.progress.say(
+            f"\n{stack} is up after {seconds:.0f} s. What to try next:\n"
+            "  make status                          what is Ready, and what is not\n"
+            "  kubectl --kubeconfig $(make -s kubeconfig) get llminferenceservices -A\n"
+            "  make preview                         shows no changes\n"
+            "  make down                            destroys the stack and ends every process"
+        )
+
+
+def from_environment() -> Rehearsal:
+    """The rehearsal of this checkout, remembering durations beside the tools."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(os.environ.get("LLMP_CACHE") or cache / "llm-platform")
+    return Rehearsal(Paths.of_checkout(), Progress(root / "durations.json"))

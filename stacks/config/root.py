@@ -1,0 +1,44 @@
+"""The whole configuration of a stack."""
+
+from __future__ import annotations
+
+from components.core.accelerators import ACCELERATORS
+from stacks.config.access import Access
+from stacks.config.base import Strict, entry
+from stacks.config.cluster import Cluster
+from stacks.config.gateway import Gateway
+from stacks.config.model import Model, ModelName
+from stacks.config.platform import Ownership, Platform
+from stacks.config.power import PowerState, Schedule
+
+
+class StackConfig(Strict):
+    """Everything that a stack file says. `load_config` builds it and applies the rules between keys."""
+
+    cluster: Cluster = entry("The cluster, by kind: gke, eks or existing.")
+    gateway: Gateway = entry("The gateway.", factory=Gateway)
+    models: dict[ModelName, Model] = entry("Models by name; the name is part of their address.", factory=dict)
+    access: Access | None = entry("Keys, tiers and limits.", None, derived="no key is asked for")
+    power: PowerState = entry(
+        "awake runs the accelerators, asleep takes them and the models to zero, schedule follows it.",
+        "awake",
+    )
+    schedule: Schedule | None = entry("Working hours, with power schedule.", None)
+    platform: Platform = entry("Operators and their sources.", factory=Platform)
+
+    @property
+    def has_nvidia(self) -> bool:
+        """Whether any accelerator of the cluster is made by NVIDIA."""
+        shapes = (pool.shape() for pool in self.cluster.accelerators.values())
+        return any(ACCELERATORS[shape.accelerator].vendor == "nvidia" for shape in shapes)
+
+    @property
+    def gpu_operator(self) -> Ownership:
+        """Who owns NVIDIA's GPU operator: as written, else this stack on a new cluster with NVIDIA nodes."""
+        if self.platform.gpu_operator is not None:
+            return self.platform.gpu_operator
+        return "managed" if self.has_nvidia and self.cluster.kind != "existing" else "provided"
+
+    def tensor_parallel(self, model: Model) -> int:
+        """Chips that share one replica on one node; the whole node unless the model says otherwise."""
+        return model.tensor_parallel or self.cluster.accelerators[model.accelerator].shape().chips_per_node

@@ -1,0 +1,148 @@
+"""What AWS refuses, or accepts and then never runs."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from stacks.config.eks import EksCluster, EksPool
+from stacks.config.errors import Problem
+from stacks.config.rules.draft import Draft, problem
+from stacks.config.rules.networks import open_to_all, overlaps
+from stacks.config.types import bucket_name
+
+Finding = tuple[str, str, str, str]  # key, wrong, consequence, fix
+
+
+def _cluster(draft: Draft) -> EksCluster | None:
+    cluster = draft.config.cluster
+    return cluster if isinstance(cluster, EksCluster) and draft.knows("cluster", "kind") else None
+
+
+def zones(draft: Draft) -> Iterator[Problem]:
+    """Two zones, all of the region, none twice."""
+    cluster = _cluster(draft)
+    if cluster is None:
+        return
+    if len(set(cluster.zones)) < 2:
+        yield problem(
+            ("cluster", "zones"),
+            f"{len(set(cluster.zones))} zone is not enough",
+            "EKS refuses a cluster with subnets in fewer than two zones",
+            f"name two zones, for example [{cluster.region}a, {cluster.region}b]",
+        )
+    for index, zone in enumerate(cluster.zones):
+        if not zone.startswith(cluster.region):
+            yield problem(
+                ("cluster", "zones", index),
+                f"{zone} is not in {cluster.region}",
+                "AWS refuses the subnet",
+                f"use zones of {cluster.region}",
+            )
+        if zone in cluster.zones[:index]:
+            yield problem(
+                ("cluster", "zones", index), f"{zone} is named twice", "it counts once", "name another zone"
+            )
+
+
+def networks(draft: Draft) -> Iterator[Problem]:
+    """Overlapping ranges, a VPC that AWS refuses, an open API server."""
+    cluster = _cluster(draft)
+    if cluster is None:
+        return
+    yield from overlaps({("cluster", "vpcCidr"): cluster.vpc_cidr, ("cluster", "services"): cluster.services})
+    if not 16 <= ipaddress.IPv4Network(cluster.vpc_cidr).prefixlen <= 20:
+        yield problem(
+            ("cluster", "vpcCidr"),
+            f"{cluster.vpc_cidr} is not between /16 and /20",
+            "AWS refuses larger VPCs, and smaller ones run out of pod addresses",
+            "use a /16 to /20 network",
+        )
+    if not 12 <= ipaddress.IPv4Network(cluster.services).prefixlen <= 24:
+        yield problem(
+            ("cluster", "services"),
+            f"{cluster.services} is not between /12 and /24",
+            "EKS refuses the cluster",
+            "use a /12 to /24 network",
+        )
+    for index, network in enumerate(cluster.endpoint.public_cidrs):
+        yield from open_to_all(("cluster", "endpoint", "publicCidrs", index), network)
+
+
+def system(draft: Draft) -> Iterator[Problem]:
+    """Two system nodes, and names that AWS takes."""
+    cluster = _cluster(draft)
+    if cluster is None:
+        return
+    if cluster.system.nodes < 2:
+        yield problem(
+            ("cluster", "system", "nodes"),
+            "one system node cannot hold both copies of cluster DNS",
+            "a node upgrade would stop name resolution, and its disruption budget blocks the drain",
+            "use 2 or more",
+        )
+    if cluster.bucket is not None and not bucket_name(cluster.bucket):
+        yield problem(
+            ("cluster", "bucket"),
+            f'S3 has no bucket "{cluster.bucket}"',
+            "the model pods could not read from it",
+            "use 3 to 63 lower-case letters, digits, hyphens and single dots",
+        )
+
+
+def _pool(pool: EksPool, cluster: EksCluster) -> Iterator[Finding]:
+    if pool.min_nodes > pool.max_nodes:
+        yield (
+            "minNodes",
+            f"{pool.min_nodes} is more than maxNodes ({pool.max_nodes})",
+            "EKS refuses the node group",
+            f"use {pool.max_nodes} or less",
+        )
+    if pool.zone is not None and pool.zone not in cluster.zones:
+        yield (
+            "zone",
+            f"{pool.zone} is not one of the cluster's zones",
+            "there is no subnet for its nodes",
+            f"use {' or '.join(cluster.zones)}, or add it to cluster.zones",
+        )
+
+
+def _reservation(pool: EksPool, cluster: EksCluster) -> Iterator[Finding]:
+    if pool.capacity == "reservation" and pool.reservation is None:
+        yield (
+            "reservation",
+            "capacity is reservation, but none is named",
+            "EC2 would not know which capacity to use",
+            "add reservation: {id: cr-…, zone: …}",
+        )
+    if pool.reservation is None:
+        return
+    if pool.capacity != "reservation":
+        yield (
+            "reservation",
+            f"a reservation is named, but capacity is {pool.capacity}",
+            "on-demand, spot and reservation exclude each other; the reservation would be paid and unused",
+            "set capacity: reservation, or remove it",
+        )
+    zone = pool.zone or next(iter(cluster.zones), None)
+    if pool.reservation.zone != zone:
+        yield (
+            "reservation",
+            f"it is in {pool.reservation.zone}, but the nodes are in {zone}",
+            "capacity cannot be used in another zone; the nodes would never start",
+            f"set zone: {pool.reservation.zone} (and add it to cluster.zones)",
+        )
+
+
+def pools(draft: Draft) -> Iterator[Problem]:
+    """Sizes, zones and capacity of each pool."""
+    cluster = _cluster(draft)
+    if cluster is None:
+        return
+    for name, pool in cluster.accelerators.items():
+        for check in (_pool, _reservation):
+            for field, *words in check(pool, cluster):
+                yield problem(("cluster", "accelerators", name, field), *words)
+
+
+RULES = (zones, networks, system, pools)

@@ -1,0 +1,101 @@
+"""What a killed engine, a slow webhook and a killed controller leave, the next `up` puts right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rehearsal.processes import MARKER
+from tests.rehearsed.conftest import Stack, conditions, eventually
+
+pytestmark = pytest.mark.rehearsed
+MODEL = "qwen3-0-6b"
+WEBHOOK = "kserve/llmisvc-webhook-server-service"
+
+
+def objects(stack: Stack, api_version: str, kind: str) -> bool:
+    """Whether the cluster has an object of the kind."""
+    return bool(stack.kube.list(api_version, kind))
+
+
+# Three moments of an `up`: early, between the operators, and while the model loads.
+POINTS = {
+    "the first operator installs": ("apps/v1", "Deployment"),
+    "KServe's definitions are there": ("serving.kserve.io/v1alpha2", "LLMInferenceServiceConfig"),
+    "the model starts": ("serving.kserve.io/v1alpha2", "LLMInferenceService"),
+}
+
+
+@pytest.mark.parametrize("moment", POINTS)
+def test_a_killed_engine_needs_only_recover_and_the_next_up(stack, moment):
+    # A webhook that refuses for a while after its Deployment is Ready is part of every try.
+    process = stack.begin("up")
+    stack.paths.faults.write_text(yaml.safe_dump({"services": [{"match": WEBHOOK, "refuseSeconds": 20}]}))
+    eventually(lambda: objects(stack, *POINTS[moment]), moment, 120)
+    stack.kill_engine(process)
+    answer = stack.ops("recover", "--stack", "dev")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_up_after_three_kills_and_a_killed_controller_finishes(stack):
+    process = stack.begin("up")
+    kill_program(stack.paths.root, "kserve-llmisvc")
+    outcome = stack.finish(process)
+    assert outcome.status == 0, outcome.output
+    assert conditions(stack.model(MODEL))["Ready"] == "True"
+    assert stack.run("preview", "--expect-no-changes").status == 0
+
+
+def kill_program(root: Path, name: str) -> None:
+    """Kill the program of a pod; its node starts it again."""
+
+    def find() -> list[int]:
+        found = []
+        for entry in (e for e in Path("/proc").iterdir() if e.name.isdigit()):
+            try:
+                ours = f"{MARKER}={root}".encode() in (entry / "environ").read_bytes().split(b"\0")
+                command = (entry / "cmdline").read_bytes().split(b"\0")[0].decode()
+            except OSError:
+                continue
+            if ours and Path(command).name == name:
+                found.append(int(entry.name))
+        return found
+
+    for pid in eventually(find, f"{name} runs", 60):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_an_await_that_timed_out_continues_with_an_update(stack):
+    stack.paths.faults.write_text(
+        yaml.safe_dump(
+            {"images": [{"match": "*/vllm-openai:*", "at": "unready"}, {"match": "vllm/*", "at": "unready"}]}
+        )
+    )
+    late = "late"
+    stack.configure(
+        "llm-platform:cluster",
+        lambda c: {**c, "accelerators": {k: {**p, "maxNodes": 2} for k, p in c["accelerators"].items()}},
+    )
+    stack.configure("llm-platform:models", lambda m: {**m, late: {**m[MODEL], "loadBudgetSeconds": 10}})
+    outcome = stack.run("up")
+    assert outcome.status != 0 and late in outcome.output
+    stack.paths.faults.unlink()
+    outcome = stack.run("up")
+    assert outcome.status == 0, outcome.output
+    assert conditions(stack.model(late))["Ready"] == "True"
+    assert outcome.changed().get(late) in (None, "update"), "created twice"
+
+
+def test_git_status_is_clean_after_all_that(stack):
+    from rehearsal.paths import CHECKOUT
+
+    command = ["git", "status", "--porcelain", "--", "Pulumi.yaml", "Pulumi.dev.yaml", "stacks", "components"]
+    before = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    stack.rehearsal.preview("dev")
+    after = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert after == before
