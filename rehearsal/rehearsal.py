@@ -20,6 +20,7 @@ from rehearsal.progress import Progress
 from stacks.config import StackConfig, load_config
 
 AGENT_SECONDS = 30.0
+NOTHING = "nothing is running: start with `make up`"
 OWN_KEYS = f"{engine.PROJECT}:"
 
 
@@ -47,7 +48,7 @@ class Rehearsal:
     def kube(self) -> Kube:
         """A client of the embedded cluster."""
         if not self.processes.running("kube-apiserver"):
-            raise Refused("nothing is running: start with `make up`")
+            raise Refused(NOTHING)
         return Kube(self.paths.kubeconfig)
 
     # -- verbs -------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ class Rehearsal:
     def status(self) -> int:
         """0 when every process runs and everything of the stack is Ready; otherwise says what is not."""
         if self.stack is None:
-            raise Refused("nothing is running: start with `make up`")
+            raise Refused(NOTHING)
         stopped = [n for n in self.processes.names() if not self.processes.running(n)]
         for name in stopped:
             self.progress.say(f"{name}: not running. The end of its log:\n{self.processes.tail(name)}")
@@ -124,6 +125,8 @@ class Rehearsal:
 
     def ops(self, *arguments: str) -> int:
         """Run `python -m ops` against this rehearsal; returns its exit status."""
+        if self.stack is None:
+            raise Refused(NOTHING)
         return self._run("ops", *arguments)
 
     def environment(self) -> dict[str, str]:

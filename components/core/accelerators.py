@@ -36,6 +36,7 @@ class Accelerator:
     lock file. `startup_budget_seconds` is the least load budget that a model on this chip may
     have: start of the pod, download, load and compile. `dtype` is the number format to use
     where a model states none (None: the model's own). `extra_args` go to `vllm serve`.
+    `run_as_root` is for images that have no other user.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Accelerator:
     dtype: str | None = None
     extra_args: tuple[str, ...] = ()
     extra_env: Mapping[str, str] = field(default_factory=dict)
+    run_as_root: bool = False
 
 
 def _nvidia(name: str, product: str, memory_mib: int, **more: Any) -> Accelerator:
@@ -78,10 +80,14 @@ _TABLE = (
         resource="google.com/tpu",
         memory_gib=31.25,
         node_selector={"cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice"},
-        tolerations=({"key": "google.com/tpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"},),
+        tolerations=(
+            {"key": "google.com/tpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"},
+        ),
         image_key="vllm-tpu",
         # XLA compiles every batch shape before the server listens: three to five minutes after the download.
         startup_budget_seconds=600,
+        # The image names no user, and KServe's preset refuses root unless told otherwise.
+        run_as_root=True,
     ),
 )
 

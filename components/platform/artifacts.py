@@ -85,7 +85,9 @@ def _chart(entry: LockedChart, source: ArtifactSource) -> ChartReference:
         _verify(entry.name, path, _read(entry.name, path), entry.digest, source)
         return ChartReference(name=entry.name, chart=str(path), version=entry.version)
     if entry.repository.startswith("oci://"):
-        return ChartReference(name=entry.name, chart=f"{entry.repository}/{entry.chart}", version=entry.version)
+        return ChartReference(
+            name=entry.name, chart=f"{entry.repository}/{entry.chart}", version=entry.version
+        )
     return ChartReference(
         name=entry.name, chart=entry.chart, version=entry.version, repository=entry.repository
     )
@@ -153,4 +155,6 @@ def _objects(entry: LockedManifest, content: bytes) -> tuple[Manifest, ...]:
     try:
         return tuple(document for document in yaml.load_all(content, _Loader) if document)
     except yaml.YAMLError as fault:
-        raise ArtifactError(f"{entry.name}: {entry.file} is not YAML ({fault}); delete it and fetch it again.") from None
+        raise ArtifactError(
+            f"{entry.name}: {entry.file} is not YAML ({fault}); delete it and fetch it again."
+        ) from None

@@ -21,6 +21,8 @@ from components.platform.webhook_check import DEADLINE_SECONDS, webhook_check
 
 # Operators by the name that stacks use, and the manifests among them.
 BUNDLES = {"gateway-api": GATEWAY_API, "inference-extension": INFERENCE_EXTENSION}
+# What makes a Gateway into a gateway with a certificate.
+GATEWAY_NEEDS = (istio.ISTIOD, cert_manager.NAME)
 OPERATORS = ("cert-manager", "istio", "leader-worker-set", "kserve", "gpu-operator")
 
 
@@ -39,11 +41,13 @@ class PlatformHandle:
     """An installed platform.
 
     `ready` are the last resources of each chain: what depends on them comes after everything.
+    `gateway` is the part of it that a Gateway needs, which is there long before the rest.
     `versions` are those of the installed charts and manifests; `kept` the definitions that
     stay in the cluster when the stack goes. `tls` says whether model pods speak TLS.
     """
 
     ready: tuple[pulumi.Resource, ...]
+    gateway: tuple[pulumi.Resource, ...]
     versions: Mapping[str, str]
     kept: tuple[str, ...]
     tls: bool
@@ -91,6 +95,7 @@ class Platform(Component):
         last = [step for name, step in self._steps.items() if name not in self._needed]
         self.handle = PlatformHandle(
             ready=tuple(resource for step in last for resource in step),
+            gateway=tuple(r for need in GATEWAY_NEEDS for r in self._steps.get(need, ())),
             versions=args.artifacts.versions,
             kept=tuple(self._kept),
             tls=args.kserve.tls,
@@ -132,7 +137,9 @@ class Platform(Component):
                 depends_on=list(after),
                 # A job cannot change, and its name is taken until it is gone.
                 delete_before_replace=True if role == "job" else None,
-                custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS + 30}s") if role == "job" else None,
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS + 30}s")
+                if role == "job"
+                else None,
             )
             after = (*after, KubernetesObject(f"{self._name}-{kserve.WEBHOOK_CHECK}-{role}", item, options))
         self._steps[kserve.WEBHOOK_CHECK] = after[-1:]

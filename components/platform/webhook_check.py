@@ -68,6 +68,4 @@ def _job(image: str, version: str, names: dict) -> Manifest:
     template = {"metadata": {"annotations": {f"{labels.DOMAIN}/kserve": version}}, "spec": pod}
     spec = {"backoffLimit": 20, "activeDeadlineSeconds": DEADLINE_SECONDS, "template": template}
     # A check that failed is asked again by the next `up`, not patched.
-    return manifest(
-        "batch/v1", "Job", **names, annotations={labels.REPLACE_UNREADY: "true"}, spec=spec
-    )
+    return manifest("batch/v1", "Job", **names, annotations={labels.REPLACE_UNREADY: "true"}, spec=spec)

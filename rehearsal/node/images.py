@@ -70,6 +70,7 @@ VLLM = Program("vllm", shell=True, arguments=("serve",))
 IMAGES: Mapping[str, Program | Container] = {
     "kserve/llmisvc-controller": Program("kserve-llmisvc", _kserve_flags),
     "kserve/kserve-controller": Program("kserve-manager", _kserve_flags),
+    "kubectl": Program("kubectl"),
     "lws/lws": Program("lws", files={"controller_manager_config.yaml": _lws_config}),
     "jetstack/cert-manager-controller": Container(),
     "jetstack/cert-manager-webhook": Container(),

@@ -93,9 +93,8 @@ class PodWorker(threading.Thread):
         try:
             self._initialise()
             self._containers = [self._pulled(c) for c in self.pod["spec"]["containers"]]
-            if self._is_job():
-                self._report("Succeeded", ready=False, terminated=True)
-                self._wait_until(lambda: False)
+            if self.pod["spec"].get("restartPolicy", "Always") != "Always":
+                self._complete()
             while True:
                 self._step()
                 self._pause(TICK_SECONDS)
@@ -131,6 +130,35 @@ class PodWorker(threading.Thread):
                 self._event("Failed", f"Failed to pull image: {message}")
             failed = True
             self._pause(1.0)
+
+    def _complete(self) -> None:
+        """Run the containers of a job to their end; a simulated one ends well at once."""
+        for running in self._containers:
+            while isinstance(running.what, images.Program) and not self._succeeded(running):
+                if self.pod["spec"]["restartPolicy"] == "Never":
+                    self._report("Failed", ready=False, exit_code=1)
+                    self._rest()
+        self._report("Succeeded", ready=False, exit_code=0)
+        self._rest()
+
+    def _succeeded(self, running: Running) -> bool:
+        """Start a job's container and wait for its end, whatever that is."""
+        self._start(running)
+        while running.process is not None and running.process.poll() is None:
+            self._report("Running", ready=False)
+            self._pause(TICK_SECONDS)
+        if running.process is not None and running.process.returncode == 0:
+            return True
+        if running.process is not None:
+            self._crashed(running, f"exit code {running.process.returncode}")
+        self._report("Running", ready=False)
+        self._pause(TICK_SECONDS)
+        return False
+
+    def _rest(self) -> None:
+        """Keep a finished pod until it is deleted."""
+        while True:
+            self._pause(60)
 
     def _step(self) -> None:
         for running in self._containers:
@@ -239,17 +267,13 @@ class PodWorker(threading.Thread):
             running.spec.get("readinessProbe"), self.endpoint, time.monotonic() - running.started
         )
 
-    def _is_job(self) -> bool:
-        return any(o["kind"] == "Job" for o in self.pod["metadata"].get("ownerReferences", []))
-
     def _report_waiting(self, container: Manifest, reason: str, message: str, init: bool) -> None:
         state = {"name": container["name"], "image": container["image"], "imageID": "", "ready": False, "restartCount": 0,
                  "state": {"waiting": {"reason": reason, "message": message}}}  # fmt: skip
         body = {"initContainerStatuses" if init else "containerStatuses": [state]}
         self._write({"phase": "Pending", "conditions": self._conditions(not init, False), **body})
 
-    def _report(self, phase: str, ready: bool, terminated: bool = False) -> None:
-        done = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    def _report(self, phase: str, ready: bool, exit_code: int | None = None) -> None:
         finished = [
             {
                 "name": c["name"],
@@ -257,13 +281,13 @@ class PodWorker(threading.Thread):
                 "imageID": "",
                 "ready": True,
                 "restartCount": 0,
-                "state": done,
+                "state": _ended(0),
             }
             for c in self.pod["spec"].get("initContainers", [])
         ]
         statuses = [
             {"name": r.spec["name"], "image": r.spec["image"], "imageID": "", "ready": r.ready, "started": bool(r.started),
-             "restartCount": r.restarts, "state": done if terminated else _state(r)}
+             "restartCount": r.restarts, "state": _state(r) if exit_code is None else _ended(exit_code)}
             for r in self._containers
         ]  # fmt: skip
         body = {"initContainerStatuses": finished} if finished else {}
@@ -316,10 +340,6 @@ class PodWorker(threading.Thread):
         if self.deleted.wait(seconds):
             raise Gone
 
-    def _wait_until(self, done: Callable[[], bool]) -> None:
-        while not done():
-            self._pause(TICK_SECONDS)
-
     def _finish(self) -> None:
         """End the programs, then tell the API server that the pod is gone from its node."""
         for running in self._containers:
@@ -341,6 +361,10 @@ def _state(running: Running) -> dict[str, Any]:
     if running.waiting:
         return {"waiting": running.waiting}
     return {"running": {}} if running.started else {"waiting": {"reason": "ContainerCreating"}}
+
+
+def _ended(code: int) -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
 
 
 def _relocated(argument: str, mounted: dict[str, list[Path]], root: Path) -> str:

@@ -139,7 +139,7 @@ def _acquire(file: IO[str], report: Report) -> None:
     told = None
     while True:
         try:
-            return fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             activity = file.read()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -47,6 +50,26 @@ class Sample:
         inputs = {"name": name, "namespace": name, "chart": chart, "values": {"token": SECRET}}
         return self.resource("kubernetes:helm.sh/v3:Release", name, inputs, **fields)
 
+    @staticmethod
+    def revision(
+        status: str, version: int = 1, manifest: str = "", name: str = "cert-manager"
+    ) -> dict[str, Any]:
+        """The Secret in which Helm keeps a revision of a release."""
+        chart = {"metadata": {"name": name, "version": "v1.21.1"}}
+        packed = gzip.compress(json.dumps({"chart": chart, "manifest": manifest}).encode())
+        labels = {"owner": "helm", "name": name, "status": status, "version": str(version)}
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "helm.sh/release.v1",
+            "metadata": {
+                "name": f"sh.helm.release.v1.{name}.v{version}",
+                "namespace": name,
+                "labels": labels,
+            },
+            "data": {"release": base64.b64encode(base64.b64encode(packed)).decode()},
+        }
+
     def live(
         self, entry: dict[str, Any], manager: str = "pulumi-kubernetes", **metadata: Any
     ) -> dict[str, Any]:
@@ -76,3 +99,45 @@ class Sample:
 @pytest.fixture
 def sample() -> Sample:
     return Sample()
+
+
+class FakeCluster:
+    """As much of `ops.kube.Kube` as reading, listing and deleting needs, over a list of objects."""
+
+    def __init__(self, *objects: dict[str, Any]):
+        self.objects = list(objects)
+
+    def get(
+        self, api_version: str, kind: str, name: str, namespace: str | None = None
+    ) -> dict[str, Any] | None:
+        found = (o for o in self._of(api_version, kind) if _key(o, namespace) == (namespace, name))
+        return next(found, None)
+
+    def list(
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
+    ) -> list[Any]:
+        wanted = dict(part.split("=") for part in selector.split(",") if part).items()
+        return [
+            o
+            for o in self._of(api_version, kind)
+            if namespace in (None, o["metadata"].get("namespace"))
+            and wanted <= (o["metadata"].get("labels") or {}).items()
+        ]
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
+        gone = self.get(api_version, kind, name, namespace)
+        if gone is not None and not gone["metadata"].get("finalizers"):
+            self.objects.remove(gone)
+
+    def _of(self, api_version: str, kind: str) -> list[Any]:
+        return [o for o in self.objects if (o["apiVersion"], o["kind"]) == (api_version, kind)]
+
+
+def _key(item: dict[str, Any], namespace: str | None) -> tuple[str | None, str]:
+    """As the API server: an object without a namespace is found whatever namespace is asked for."""
+    return item["metadata"].get("namespace", namespace), item["metadata"]["name"]
+
+
+@pytest.fixture
+def fake_cluster() -> type[FakeCluster]:
+    return FakeCluster

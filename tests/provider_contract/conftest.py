@@ -11,6 +11,8 @@ one program with many resources) and its tests look at what was recorded.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import itertools
 import json
 import os
@@ -37,12 +39,6 @@ PROJECT = "contract"
 PLUGINS = ("kubernetes", "random")
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 OFFICIAL = os.environ.get("REHEARSAL_OFFICIAL", "")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # The SDK leaves its event loop open when a program fails, as some here must.
-    config.addinivalue_line("filterwarnings", "ignore:unclosed event loop:ResourceWarning")
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
 
 
 @dataclass
@@ -172,6 +168,14 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
         yield Contract(paths, kube, itertools.count(1))
     finally:
         processes.stop_all()
+        _close_event_loops()
+
+
+def _close_event_loops() -> None:
+    """The SDK leaves its loop open when the engine ends before the program, which pytest takes for ours."""
+    for loop in gc.get_objects():
+        if isinstance(loop, asyncio.BaseEventLoop) and not loop.is_running():
+            loop.close()
 
 
 def install_plugins(paths: Paths) -> None:

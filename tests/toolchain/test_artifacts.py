@@ -107,9 +107,10 @@ def test_every_entry_of_the_lock_file_becomes_a_file_of_that_name_and_version(
 
 
 def test_equal_content_gives_equal_bytes_whenever_it_is_packaged(
-    tmp_path: Path, modules: dict[str, Path], tools: Tools
+    tmp_path: Path, modules: dict[str, Path], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = digests(fill(tmp_path / "first", modules, tools.binary("helm")))
+    monkeypatch.setattr("time.time", lambda: 1e9)
     for file in (tmp_path / "modules").rglob("*.yaml"):
         os.utime(file, (1, 1))
     assert digests(fill(tmp_path / "second", modules, tools.binary("helm"))) == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -62,6 +63,18 @@ _REPLACING: dict[tuple[str, str], tuple[str, ...]] = {
 }  # fmt: skip
 _IDENTITY = ("metadata.name", "metadata.namespace")
 
+# Optional fields in which an empty value says something else than none at all, so the API server stores it.
+_MEANT_WHEN_EMPTY = frozenset(
+    """
+    activeDeadlineSeconds allocateLoadBalancerNodePorts allowPrivilegeEscalation automountServiceAccountToken backoffLimit
+    blockOwnerDeletion completions controller defaultMode enableServiceLinks fsGroup hostUsers immutable ingressClassName
+    maxSurge maxUnavailable minAvailable minReplicas mode optional parallelism partition preemptionPolicy privileged
+    progressDeadlineSeconds readOnlyRootFilesystem replicas revisionHistoryLimit runAsGroup runAsNonRoot runAsUser
+    setHostnameAsFQDN shareProcessNamespace storageClassName suspend terminationGracePeriodSeconds tolerationSeconds
+    ttlSecondsAfterFinished
+    """.split()
+)
+
 # Under these keys the API server rewrites numbers: 0.5 becomes 500m, 1024Mi becomes 1Gi.
 _QUANTITY_MAPS = {
     "requests",
@@ -98,7 +111,7 @@ def diff(cluster: Cluster, urn: Urn, state: Properties, news: Properties, ignore
     before = _comparable(cluster, pruned(live, old_inputs), inputs, live)
     after = _comparable(cluster, inputs, inputs, live)
     if built_in(after):
-        after = _without_defaults(after, before, old_inputs)
+        after = _without_defaults(after, before)
     skipped = [parse_path(text) for text in ignored]
     forcing = [tuple(path.split(".")) for path in _replacing(cluster, urn, inputs)]
     found = [
@@ -148,18 +161,18 @@ def _comparable(cluster: Cluster, manifest: Manifest, inputs: Manifest, live: Ma
     return result if manifest.get("metadata") is UNKNOWN else {**result, "metadata": metadata}
 
 
-def _without_defaults(new: Any, live: Any, old: Any) -> Any:
-    """Drop unchanged empty values (false, 0, "", {}) that the API server does not store."""
+def _without_defaults(new: Any, live: Any) -> Any:
+    """Drop empty values (false, 0, "", [], {}) that the API server does not store, so that they are no changes."""
     if isinstance(new, dict):
-        live, old = (value if isinstance(value, dict) else {} for value in (live, old))
+        live = live if isinstance(live, dict) else {}
         return {
-            key: _without_defaults(value, live.get(key), old.get(key))
+            key: _without_defaults(value, live.get(key))
             for key, value in new.items()
-            if value or key in live or key not in old or old[key] != value
+            if value or key in live or key in _MEANT_WHEN_EMPTY
         }
-    if isinstance(new, list) and isinstance(live, list) and isinstance(old, list):
-        pad = [None] * len(new)
-        return [_without_defaults(*three) for three in zip(new, live + pad, old + pad, strict=False)]
+    if isinstance(new, list) and isinstance(live, list):
+        pairs = itertools.zip_longest(new, live[: len(new)])
+        return [_without_defaults(value, like) if like is not None else value for value, like in pairs]
     return new
 
 

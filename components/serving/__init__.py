@@ -1,0 +1,1 @@
+"""Serving: the gateway, namespaces for models, and the models."""

@@ -1,0 +1,1 @@
+"""Pure builders: typed arguments in, Kubernetes objects out. Nothing here imports Pulumi."""

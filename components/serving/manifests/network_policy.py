@@ -1,0 +1,149 @@
+"""Who may talk to whom in a namespace of models: nobody, and then the few paths that serving needs. Pure.
+
+Pods are selected by the labels that KServe 0.20 gives them; peers by pod and namespace, never by
+an empty selector. The API server is no pod on managed clusters, so it is allowed by address block.
+Kubelets probe from the node, which network plugins let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from components.core import labels
+from components.core.manifest import Manifest, manifest
+
+API = "networking.k8s.io/v1"
+MODEL_PORT, PICKER_PORT = 8000, 9002
+# Where cloud identity and metadata live; nothing here may ask them.
+LINK_LOCAL = "169.254.0.0/16"
+# Addresses that are not the internet: RFC 1918, RFC 6598 and link-local.
+PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", LINK_LOCAL)
+# The usual address of a node-local DNS cache; queries go there instead of to the DNS pods.
+NODE_DNS = "169.254.20.10/32"
+# 443 on managed clusters, 6443 on most others.
+API_SERVER_PORTS = (443, 6443)
+
+Peer = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """The paths of one model.
+
+    `gateway` are peers that requests come from. `downloads` says whether weights come over the
+    network; `store_blocks` are private address blocks of a store of one's own.
+    `api_server_blocks` hold the API server, which the picker watches.
+    """
+
+    model: str
+    namespace: str
+    gateway: tuple[Peer, ...]
+    pooled: bool
+    downloads: bool
+    store_blocks: tuple[str, ...] = ()
+    api_server_blocks: tuple[str, ...] = ("0.0.0.0/0",)
+
+
+def default_deny(namespace: str) -> Manifest:
+    """Nothing in, nothing out, for every pod."""
+    return manifest(
+        API,
+        "NetworkPolicy",
+        "default-deny",
+        namespace,
+        labels=labels.common("isolation"),
+        spec={"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    )
+
+
+def dns(namespace: str) -> Manifest:
+    """Name resolution, for every pod."""
+    resolver = pods({"k8s-app": "kube-dns"}, "kube-system")
+    to = [resolver, {"ipBlock": {"cidr": NODE_DNS}}]
+    ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    return manifest(
+        API,
+        "NetworkPolicy",
+        "dns",
+        namespace,
+        labels=labels.common("isolation"),
+        spec={"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": to, "ports": ports}]},
+    )
+
+
+def workload(spec: PolicySpec) -> Manifest:
+    """The serving pods: requests from the gateway, metrics to the picker, weights from their store."""
+    picker = [{"podSelector": {"matchLabels": labels.model_picker(spec.model)}}] if spec.pooled else []
+    return _policy(
+        spec,
+        "workload",
+        labels.model_workload(spec.model),
+        ingress=[_rule("from", [*spec.gateway, *picker], [MODEL_PORT])],
+        egress=_store(spec),
+    )
+
+
+def picker(spec: PolicySpec) -> Manifest:
+    """The endpoint picker: questions from the gateway; it scrapes the replicas and watches the API server.
+
+    KServe 0.20 leaves the download of the tokenizer in its pod, so it reaches the store as well.
+    """
+    replicas = [{"podSelector": {"matchLabels": labels.model_workload(spec.model)}}]
+    api = [_block(cidr, except_=[LINK_LOCAL]) for cidr in spec.api_server_blocks]
+    return _policy(
+        spec,
+        "picker",
+        labels.model_picker(spec.model),
+        ingress=[_rule("from", list(spec.gateway), [PICKER_PORT])],
+        egress=[
+            _rule("to", replicas, [MODEL_PORT]),
+            _rule("to", api, API_SERVER_PORTS),
+            *_store(spec),
+        ],
+    )
+
+
+def pods(match: dict[str, str], namespace: str) -> Peer:
+    """Pods with the labels in the namespace of that name."""
+    return {
+        "namespaceSelector": {"matchLabels": {labels.NAMESPACE_NAME: namespace}},
+        "podSelector": {"matchLabels": match},
+    }
+
+
+def _store(spec: PolicySpec) -> list[dict[str, Any]]:
+    if not spec.downloads:
+        return []
+    rules = [_rule("to", [_block("0.0.0.0/0", except_=list(PRIVATE))], [443])]
+    if spec.store_blocks:
+        rules.append({"to": [_block(cidr) for cidr in spec.store_blocks]})
+    return rules
+
+
+def _block(cidr: str, except_: list[str] | None = None) -> Peer:
+    # Kubernetes refuses an exception that is not inside the block.
+    return {"ipBlock": {"cidr": cidr, "except": except_ if except_ and cidr == "0.0.0.0/0" else None}}
+
+
+def _rule(direction: str, peers: list[Peer], ports: Iterable[int]) -> dict[str, Any]:
+    return {direction: peers, "ports": [{"protocol": "TCP", "port": port} for port in ports]}
+
+
+def _policy(
+    spec: PolicySpec, role: str, selector: dict[str, str], ingress: list[Any], egress: list[Any]
+) -> Manifest:
+    return manifest(
+        API,
+        "NetworkPolicy",
+        f"{spec.model}-{role}",
+        spec.namespace,
+        labels={**labels.common("isolation"), labels.MODEL: spec.model},
+        spec={
+            "podSelector": {"matchLabels": selector},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": ingress,
+            "egress": egress,
+        },
+    )

@@ -1,0 +1,112 @@
+"""One model: its identity, its network paths, its routes, and the service that KServe runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from components.clusters.objects import KubernetesObject, KubernetesPatch
+from components.core.base import Component
+from components.core.manifest import Manifest, revision
+from components.serving.handle import GatewayHandle, NamespaceHandle
+from components.serving.manifests import gateway as routes
+from components.serving.manifests import llm_service as service
+from components.serving.manifests import network_policy
+from components.serving.manifests.destination_rule import destination_rules
+from components.serving.manifests.gateway import RouteSpec
+from components.serving.manifests.llm_service import ModelSpec
+from components.serving.manifests.network_policy import PolicySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelServiceArgs:
+    """`tls` says whether KServe's pods speak TLS; `request_timeout_seconds` is the gateway's, None for none."""
+
+    spec: ModelSpec
+    gateway: GatewayHandle
+    namespace: NamespaceHandle
+    tls: bool
+    request_timeout_seconds: int | None = None
+    after: tuple[pulumi.Resource, ...] = ()
+
+
+class ModelService(Component):
+    """A model behind the gateway. Done when KServe calls it Ready and every replica runs this configuration."""
+
+    TOKEN = "llmp:index:ModelService"
+
+    def __init__(self, name: str, args: ModelServiceArgs, opts: pulumi.ResourceOptions | None = None):
+        super().__init__(name, opts)
+        self._name, self._args = name, args
+        self._base = [args.gateway.resource, *args.namespace.ready, *args.after]
+        route = self._route_spec()
+        around = [
+            self._define(role, item)
+            for role, item in (*self._paths(), ("account", self._account()), *self._routes(route))
+        ]
+        self._define_service(route, around)
+        self.url = args.gateway.url.apply(lambda url: f"{url}{route.prefix}/v1")
+        self.register_outputs({"url": self.url})
+
+    def _define(self, role: str, item: Manifest) -> pulumi.Resource:
+        return KubernetesObject(f"{self._name}-{role}", item, self.child(depends_on=self._base))
+
+    def _account(self) -> Manifest:
+        namespace = self._args.namespace
+        return service.service_account(self._args.spec, namespace.secrets, namespace.pull_secrets)
+
+    def _paths(self) -> tuple[tuple[str, Manifest], ...]:
+        """Network policies, and how Istio's gateway speaks to the pods."""
+        spec, gateway = self._args.spec, self._args.gateway
+        policy = PolicySpec(
+            model=spec.name,
+            namespace=spec.namespace,
+            gateway=gateway.peers,
+            pooled=spec.pooled,
+            downloads=spec.downloads,
+        )
+        policies = [("workload-policy", network_policy.workload(policy))]
+        if spec.pooled:
+            policies.append(("picker-policy", network_policy.picker(policy)))
+        rules = (
+            destination_rules(spec.name, spec.namespace, spec.pooled, self._args.tls) if gateway.istio else ()
+        )
+        return (*policies, *rules)
+
+    def _route_spec(self) -> RouteSpec:
+        spec, gateway = self._args.spec, self._args.gateway
+        return RouteSpec(
+            model=spec.name,
+            namespace=spec.namespace,
+            gateway=gateway.name,
+            gateway_namespace=gateway.namespace,
+            section=gateway.section,
+            pooled=spec.pooled,
+            host=gateway.host,
+            timeout_seconds=self._args.request_timeout_seconds,
+        )
+
+    @staticmethod
+    def _routes(route: RouteSpec) -> tuple[tuple[str, Manifest], ...]:
+        return (("route", routes.inference_route(route)), ("models-route", routes.plain_route(route)))
+
+    def _define_service(self, route: RouteSpec, around: list[pulumi.Resource]) -> None:
+        """The service, and the three waits of docs/adr/0004, each within the model's load budget."""
+        spec, gateway = self._args.spec, self._args.gateway
+        names = tuple(item["metadata"]["name"] for _, item in self._routes(route))
+        item = service.llm_service(spec, gateway.name, gateway.namespace, names)
+        budget = f"{spec.load_budget_seconds}s"
+        timeouts = pulumi.CustomTimeouts(create=budget, update=budget)
+        mark = revision(item["spec"])
+        done: pulumi.Resource = KubernetesObject(
+            self._name, item, self.child(depends_on=[*self._base, *around], custom_timeouts=timeouts)
+        )
+        waits = (
+            ("routed", service.routed(spec, names[0])),
+            ("rollout", service.rollout(spec, mark)),
+            ("ready", service.ready(spec, mark)),
+        )
+        for role, fields in waits:
+            options = self.child(depends_on=[done], custom_timeouts=timeouts)
+            done = KubernetesPatch(f"{self._name}-{role}", fields, options)

@@ -1,0 +1,79 @@
+"""A whole stack: configuration in, resources and outputs out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+
+from components.platform.artifacts import ArtifactError, resolve
+from components.platform.lock import load_lock
+from components.platform.platform import manifests_of, releases_of
+from stacks import translate
+from stacks.config import ConfigError, Problem, Secrets, StackConfig, from_pulumi
+from stacks.config.errors import path_of
+from stacks.config.kubeconfig import kubeconfig_paths
+from stacks.layers import build_cluster, build_platform, build_serving
+from stacks.limits import limits
+
+
+def main() -> None:
+    """Runs the stack that Pulumi has selected. What is wrong with it is said in its own words, without a traceback."""
+    try:
+        config, secrets = from_pulumi(pulumi.Config())
+        outputs = build(config, secrets)
+    except (ConfigError, ArtifactError) as refusal:
+        raise pulumi.RunError(str(refusal)) from None
+    for key, value in outputs.items():
+        pulumi.export(key, value)
+
+
+def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
+    """Registers every resource of the stack and returns its outputs.
+
+    Everything that can be refused is refused before the first resource: raises ConfigError
+    and ArtifactError.
+    """
+    if problems := limits(config):
+        raise ConfigError(problems)
+    _check_kubeconfig(config)
+    lock = load_lock()
+    managed, provided = translate.operators(config)
+    charts = (spec.name for spec in releases_of(managed, translate.kserve_args(config)))
+    artifacts = resolve(lock, charts, manifests_of(managed), translate.artifact_source(config))
+    cluster = build_cluster(config)
+    platform = build_platform(config, cluster, artifacts, lock)
+    serving = build_serving(config, secrets, cluster, platform, lock)
+    return {
+        "cluster": cluster.description,
+        "gateway_address": serving.gateway.address,
+        "model_urls": serving.urls,
+        "model_namespaces": {name: model.namespace for name, model in sorted(config.models.items())},
+        "load_budgets_seconds": {name: m.load_budget_seconds for name, m in sorted(config.models.items())},
+        "power": config.power,
+        "operators": {"installed": dict(platform.versions), "provided": list(provided)},
+        "kept_on_destroy": list(platform.kept),
+    }
+
+
+def _check_kubeconfig(config: StackConfig) -> None:
+    """Without a kubeconfig a preview still shows the plan; a change is refused before it begins."""
+    paths = kubeconfig_paths(config.cluster.kubeconfig)
+    if any(path.is_file() for path in paths):
+        return
+    where = ", ".join(str(path) for path in paths)
+    if pulumi.runtime.is_dry_run():
+        pulumi.log.warn(
+            f"{where} does not exist: the plan is shown as for an empty cluster, and `up` will refuse"
+        )
+        return
+    raise ConfigError(
+        [
+            Problem(
+                path_of("cluster", "kubeconfig"),
+                f"{where} does not exist",
+                "the cluster cannot be reached",
+                "create the cluster, or set KUBECONFIG or cluster.kubeconfig to its file",
+            )
+        ]
+    )

@@ -1,0 +1,88 @@
+"""The three layers, each from the handles of those below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from components.clusters.existing import ExistingCluster
+from components.clusters.handle import ClusterHandle
+from components.platform.artifacts import Artifacts
+from components.platform.lock import Lock
+from components.platform.platform import Platform, PlatformArgs, PlatformHandle
+from components.serving.gateway import InferenceGateway, InferenceGatewayArgs
+from components.serving.handle import GatewayHandle, NamespaceHandle
+from components.serving.isolation import ModelNamespace, ModelNamespaceArgs
+from components.serving.model_service import ModelService, ModelServiceArgs
+from stacks import translate
+from stacks.config import Secrets, StackConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What serves: the gateway, and the models' addresses by name."""
+
+    gateway: GatewayHandle
+    urls: dict[str, pulumi.Output[str]]
+
+
+def on(cluster: ClusterHandle) -> pulumi.ResourceOptions:
+    """Options of a component whose objects live in this cluster."""
+    return pulumi.ResourceOptions(providers=[cluster.provider])
+
+
+def build_cluster(config: StackConfig) -> ClusterHandle:
+    """The cluster. Other kinds than `existing` are refused before (stacks/limits.py)."""
+    return ExistingCluster("cluster", translate.existing_cluster(config.cluster)).handle
+
+
+def build_platform(
+    config: StackConfig, cluster: ClusterHandle, artifacts: Artifacts, lock: Lock
+) -> PlatformHandle:
+    """Definitions and operators."""
+    managed, _ = translate.operators(config)
+    args = PlatformArgs(
+        managed=managed,
+        artifacts=artifacts,
+        kserve=translate.kserve_args(config),
+        kubectl_image=lock.images["kubectl"].pinned,
+    )
+    return Platform("platform", args, on(cluster)).handle
+
+
+def build_serving(
+    config: StackConfig, secrets: Secrets, cluster: ClusterHandle, platform: PlatformHandle, lock: Lock
+) -> Serving:
+    """The gateway, the models' namespaces, and the models."""
+    spec = translate.gateway_spec(config)
+    istio = config.gateway.kind == "istio"
+    gateway = InferenceGateway(
+        "gateway",
+        InferenceGatewayArgs(spec=spec, istio=istio, after=(*cluster.ready, *platform.gateway)),
+        on(cluster),
+    ).handle
+    homes = {name: _namespace(name, config, secrets, cluster) for name in translate.namespaces(config)}
+    urls = {}
+    for name, model in sorted(config.models.items()):
+        args = ModelServiceArgs(
+            spec=translate.model_spec(name, config, cluster.accelerators, lock),
+            gateway=gateway,
+            namespace=homes[model.namespace],
+            tls=platform.tls,
+            request_timeout_seconds=translate.request_timeout(config, model),
+            after=(*cluster.ready, *platform.ready),
+        )
+        urls[name] = ModelService(name, args, on(cluster)).url
+    return Serving(gateway=gateway, urls=urls)
+
+
+def _namespace(name: str, config: StackConfig, secrets: Secrets, cluster: ClusterHandle) -> NamespaceHandle:
+    args = ModelNamespaceArgs(
+        namespace=name,
+        gateway=config.gateway.name,
+        hf_token=secrets.hf_token,
+        pull_secret=secrets.pull_secret if config.platform.image_pull_secret else None,
+        after=cluster.ready,
+    )
+    return ModelNamespace(f"namespace-{name}", args, on(cluster)).handle

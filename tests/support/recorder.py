@@ -1,0 +1,167 @@
+"""Runs the whole program without an engine and keeps every registration as it was sent.
+
+Pulumi's own mocks show only inputs. Here the whole request is kept: parent, provider,
+dependencies, protect, time-outs and secret marks are what the tests are about. The recorder is strict:
+a resource of a type that it does not know is an error, so a new kind of resource is a decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from google.protobuf import json_format
+from pulumi.runtime import mocks, rpc, test
+from pulumi.runtime.proto import resource_pb2
+
+ADDRESS = "203.0.113.10"
+KUBERNETES = "kubernetes:"
+OTHER_TYPES = frozenset({"pulumi:pulumi:Stack", "pulumi:providers:kubernetes"})
+COMPONENTS = "llmp:index:"
+# What the cluster would have said by the time that an object is awaited.
+STATUS: Mapping[str, Mapping[str, Any]] = {
+    "kubernetes:gateway.networking.k8s.io/v1:Gateway": {
+        "addresses": [{"type": "IPAddress", "value": ADDRESS}],
+        "conditions": [{"type": "Programmed", "status": "True"}],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One resource as the program registered it. `secrets` are dotted paths of inputs marked secret."""
+
+    urn: str
+    type: str
+    name: str
+    custom: bool
+    parent: str
+    provider: str
+    dependencies: frozenset[str]
+    inputs: Mapping[str, Any]
+    protect: bool
+    retain_on_delete: bool
+    delete_before_replace: bool
+    timeouts: Mapping[str, str]
+    secret_outputs: tuple[str, ...]
+    secrets: tuple[str, ...]
+
+
+@dataclass
+class Recording:
+    """Everything that a run registered, in order, and the program's outputs."""
+
+    registrations: list[Registration] = field(default_factory=list)
+    completed: set[str] = field(default_factory=set)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def of_type(self, token: str) -> list[Registration]:
+        """All of one type."""
+        return [r for r in self.registrations if r.type == token]
+
+    def named(self, name: str, token: str | None = None) -> Registration:
+        """The one of this logical name, among those of a type if names repeat."""
+        (found,) = (r for r in self.registrations if r.name == name and token in (None, r.type))
+        return found
+
+    @property
+    def objects(self) -> list[Registration]:
+        """All Kubernetes resources."""
+        return [r for r in self.registrations if r.type.startswith(KUBERNETES)]
+
+    def before(self, later: Registration) -> set[str]:
+        """URNs of everything that must exist before `later` is created, through any chain of dependencies."""
+        by_urn = {r.urn: r for r in self.registrations}
+        seen: set[str] = set()
+        todo = [later.urn]
+        while todo:
+            for urn in by_urn[todo.pop()].dependencies - seen:
+                seen.add(urn)
+                todo.append(urn)
+        return seen
+
+
+class _Echo(mocks.Mocks):
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        known = args.typ.startswith((KUBERNETES, COMPONENTS)) or args.typ in OTHER_TYPES
+        if not known:
+            raise AssertionError(f"{args.name} is a {args.typ}: decide in tests/support/recorder.py what that means")
+        status = STATUS.get(args.typ)
+        return f"{args.name}-id", {**args.inputs, **({"status": dict(status)} if status else {})}
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"the program calls {args.token}: a preview without a cluster would fail")
+
+
+class _Monitor(mocks.MockMonitor):
+    def __init__(self, recording: Recording):
+        super().__init__(_Echo())
+        self._recording = recording
+
+    def RegisterResource(self, request: Any) -> Any:
+        response = super().RegisterResource(request)
+        self._recording.registrations.append(_registration(response.urn, request))
+        return response
+
+    def ReadResource(self, request: Any) -> Any:
+        raise AssertionError(f"the program reads {request.name}: a preview without a cluster would fail")
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        self._recording.completed.add(request.urn)
+        if "pulumi:pulumi:Stack" in request.urn:
+            self._recording.outputs = rpc.deserialize_properties(request.outputs)
+        return super().RegisterResourceOutputs(request)
+
+
+def _registration(urn: str, request: resource_pb2.RegisterResourceRequest) -> Registration:
+    raw = json_format.MessageToDict(request.object)
+    inputs, secrets = _plain(raw, ())
+    timeouts = {
+        name: value
+        for name in ("create", "update", "delete")
+        if (value := getattr(request.customTimeouts, name))
+    }
+    return Registration(
+        urn=urn,
+        type=request.type,
+        name=request.name,
+        custom=request.custom,
+        parent=request.parent,
+        provider=request.provider or next(iter(request.providers.values()), ""),
+        dependencies=frozenset(request.dependencies),
+        inputs=inputs,
+        protect=request.protect,
+        retain_on_delete=request.retainOnDelete,
+        delete_before_replace=request.deleteBeforeReplace,
+        timeouts=timeouts,
+        secret_outputs=tuple(request.additionalSecretOutputs),
+        secrets=tuple(".".join(path) for path in secrets),
+    )
+
+
+def _plain(value: Any, path: tuple[str, ...]) -> tuple[Any, list[tuple[str, ...]]]:
+    """The value without Pulumi's envelopes, and the paths of what was secret; secrets themselves are hidden."""
+    if isinstance(value, dict):
+        if value.get(rpc._special_sig_key) == rpc._special_secret_sig:
+            return "[secret]", [path]
+        parts = {key: _plain(item, (*path, key)) for key, item in value.items()}
+        return {key: part for key, (part, _) in parts.items()}, [s for _, found in parts.values() for s in found]
+    if isinstance(value, list):
+        items = [_plain(item, (*path, str(index))) for index, item in enumerate(value)]
+        return [item for item, _ in items], [s for _, found in items for s in found]
+    # Protocol buffers have only floating numbers.
+    return int(value) if isinstance(value, float) and value.is_integer() else value, []
+
+
+def record(program: Callable[[], Any], project: str = "llm-platform", stack: str = "test") -> Recording:
+    """Runs the program to its end and returns what it registered; its exceptions pass through."""
+    recording = Recording()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(
+        _Echo(), project=project, stack=stack, preview=False, monitor=_Monitor(recording)
+    )
+    test(program)()
+    return recording
