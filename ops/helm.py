@@ -65,7 +65,7 @@ def decode(data: str) -> Manifest:
 
 
 def uninstall(kube: Kube, namespace: str, name: str, patience: float) -> None:
-    """Remove what an unfinished release put into the cluster, then its revisions; as `helm uninstall` without hooks.
+    """Remove what an unfinished release put into the cluster, then its revisions; hooks are not run.
 
     Only objects that say they belong to this very release are deleted, and not
     those that the chart asks to keep. :class:`OpsError` when they are not gone
@@ -82,8 +82,8 @@ def uninstall(kube: Kube, namespace: str, name: str, patience: float) -> None:
             if time.monotonic() > deadline:
                 names = ", ".join(f"{d['kind']} {d['metadata']['name']}" for d in leaving)
                 raise OpsError(
-                    f"Helm release {namespace}/{name} is not removed: after {patience:.0f} s its finalizers still hold "
-                    f"{names}. See what they wait for (`kubectl get -o yaml`), then run this again"
+                    f"Helm release {namespace}/{name} is not removed: after {patience:.0f} s finalizers "
+                    f"still hold {names}. See what they wait for (`kubectl get -o yaml`), then run this again"
                 )
             time.sleep(_POLL)
     for secret in found:

@@ -21,6 +21,8 @@ import urllib3
 from kubernetes.client.api_client import ApiClient
 from kubernetes.config import new_client_from_config
 
+from ops.errors import OpsError
+
 Manifest = dict[str, Any]
 
 APPLY = "application/apply-patch+yaml"
@@ -29,7 +31,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 
-class ApiError(Exception):
+class ApiError(OpsError):
     """A refusal by the API server.
 
     `code` is the HTTP status (0 when the server could not be reached) and

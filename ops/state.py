@@ -66,7 +66,7 @@ class Resource:
 
     @property
     def package(self) -> str:
-        """The provider's package: `kubernetes`, `random`, `gcp`; `pulumi` for what the engine keeps itself."""
+        """The provider's package: `kubernetes`, `random`, …; `pulumi` for what the engine keeps itself."""
         return self.type.split(":", 1)[0] if self.raw.get("custom") else "pulumi"
 
     @property
@@ -149,7 +149,7 @@ class State:
         return ref in self.objects and not self.objects[ref].raw.get("pendingReplacement")
 
     def begun(self, resource: Resource) -> str:
-        """A time before which an operation on `resource` cannot have begun: what it rests on was made first."""
+        """A time before which no operation on `resource` can have begun: what it rests on came first."""
         provider = str(resource.raw.get("provider", "")).rpartition("::")[0]
         before = {provider, resource.raw.get("parent"), *(resource.raw.get("dependencies") or ())}
         return max((str(r.raw.get("created", "")) for r in self.resources if r.urn in before), default="")

@@ -9,6 +9,7 @@ holds nothing of the user's: no kubeconfig, cloud credentials or Pulumi tokens.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import runpy
@@ -28,10 +29,8 @@ PASSPHRASE = "rehearsal"
 LAUNCHER = """#!/bin/sh
 PYTHONPATH="{checkout}" exec "{python}" -m {module} "$@"
 """
-# Commands on the search path of everything that runs here, and the modules behind them.
-COMMANDS = {"vllm": "rehearsal.model_server"} | {
-    f"pulumi-resource-{plugin}": f"rehearsal.providers.{plugin}" for plugin in ("kubernetes", "random")
-}
+# Simulated provider plugins, under the version of the SDK that asks for them.
+PLUGINS = ("kubernetes", "random")
 
 
 def environment(paths: Paths) -> dict[str, str]:
@@ -47,17 +46,23 @@ def environment(paths: Paths) -> dict[str, str]:
         "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PYTHONPATH": str(CHECKOUT),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
 
 
 def install_commands(paths: Paths) -> None:
-    """Put launchers of the simulated providers and of `vllm` on the search path."""
-    for command, module in COMMANDS.items():
-        launcher = paths.bin / command
-        launcher.write_text(LAUNCHER.format(checkout=CHECKOUT, python=sys.executable, module=module))
-        launcher.chmod(0o755)
+    """Put launchers of the simulated providers and of `vllm` where the engine and pods find them."""
+    _launcher(paths.bin / "vllm", "rehearsal.model_server")
+    for plugin in PLUGINS:
+        version = importlib.metadata.version(f"pulumi-{plugin}")
+        directory = paths.pulumi_home / "plugins" / f"resource-{plugin}-v{version}"
+        _launcher(directory / f"pulumi-resource-{plugin}", f"rehearsal.providers.{plugin}")
+
+
+def _launcher(file: Path, module: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(LAUNCHER.format(checkout=CHECKOUT, python=sys.executable, module=module))
+    file.chmod(0o755)
 
 
 def copy_stack(paths: Paths, stack: str, artifacts: Path) -> dict[str, Any]:

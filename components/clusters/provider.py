@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import pulumi
-import pulumi_kubernetes as kubernetes
+
+# Provider settings travel as text.
+_SETTINGS = {
+    "enableServerSideApply": "true",
+    # In place, since a replaced config map or secret breaks the pods that name it.
+    "enableConfigMapMutable": "true",
+    "enableSecretMutable": "true",
+    # What exists already is refused; what belongs to others is touched by Patch resources only.
+    "upsertExistingObjects": "false",
+}
 
 
 def kubernetes_provider(
@@ -12,23 +23,19 @@ def kubernetes_provider(
     context: pulumi.Input[str] | None = None,
     kubeconfig: pulumi.Input[str] | None = None,
     opts: pulumi.ResourceOptions | None = None,
-) -> kubernetes.Provider:
+) -> pulumi.ProviderResource:
     """A provider for one cluster.
 
     `identifier` decides alone whether the provider, and with it every object, is replaced: a renewed
     certificate or another path in `kubeconfig` must not do that. Without `kubeconfig` the
-    plugin looks where kubectl would, so that no path of this machine gets into the state.
-    Config maps and secrets change in place, since replacing them would break pods that name them.
-    Objects that exist already are refused; those of others are touched by Patch resources only.
+    plugin looks where kubectl would. The SDK's own Provider class would fill in `KUBECONFIG` of the machine
+    that runs Pulumi, which then stands in the state and differs on the next machine; hence its base class.
     """
-    return kubernetes.Provider(
+    version = pulumi.ResourceOptions(version=metadata.version("pulumi-kubernetes"))
+    settings = {"clusterIdentifier": identifier, "context": context, "kubeconfig": kubeconfig, **_SETTINGS}
+    return pulumi.ProviderResource(
+        "kubernetes",
         name,
-        cluster_identifier=identifier,
-        context=context,
-        kubeconfig=kubeconfig,
-        enable_server_side_apply=True,
-        enable_config_map_mutable=True,
-        enable_secret_mutable=True,
-        upsert_existing_objects=False,
-        opts=opts,
+        {key: value for key, value in settings.items() if value is not None},
+        pulumi.ResourceOptions.merge(opts, version),
     )

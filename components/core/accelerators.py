@@ -54,7 +54,7 @@ class Accelerator:
 
 
 def _nvidia(name: str, product: str, memory_mib: int, **more: Any) -> Accelerator:
-    """An NVIDIA GPU. Three minutes cover start, load and graph capture of a small model, nothing less does."""
+    """An NVIDIA GPU. A minute is what the start of the engine alone takes, without weights to speak of."""
     return Accelerator(
         name=name,
         vendor="nvidia",
@@ -63,7 +63,7 @@ def _nvidia(name: str, product: str, memory_mib: int, **more: Any) -> Accelerato
         node_selector={"nvidia.com/gpu.product": product},
         tolerations=({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},),
         image_key="vllm-cuda",
-        startup_budget_seconds=180,
+        startup_budget_seconds=60,
         **more,
     )
 

@@ -14,4 +14,5 @@ def releases() -> tuple[ReleaseSpec, ...]:
         "crds": {"enabled": True, "keep": True},
         "startupapicheck": {"enabled": True, "timeout": "5m"},
     }
-    return (ReleaseSpec(name=NAME, namespace="cert-manager", values=values),)
+    keeps = ("acme.cert-manager.io", "cert-manager.io")
+    return (ReleaseSpec(name=NAME, namespace="cert-manager", values=values, keeps=keeps),)

@@ -15,4 +15,7 @@ def releases() -> tuple[ReleaseSpec, ...]:
         # Its CRD belongs to an operator that may not be there.
         "dcgmExporter": {"serviceMonitor": {"enabled": False}},
     }
-    return (ReleaseSpec(name=NAME, namespace="gpu-operator", values=values, timeout_seconds=900),)
+    keeps = ("nfd.k8s-sigs.io", "nvidia.com")
+    return (
+        ReleaseSpec(name=NAME, namespace="gpu-operator", values=values, timeout_seconds=900, keeps=keeps),
+    )

@@ -7,6 +7,8 @@ from components.platform.release import ReleaseSpec
 
 BASE, ISTIOD = "istio-base", "istiod"
 NAMESPACE = "istio-system"
+# The chart marks them all `helm.sh/resource-policy: keep`.
+KEEPS = tuple(f"{area}.istio.io" for area in ("extensions", "networking", "security", "telemetry"))
 
 
 def releases() -> tuple[ReleaseSpec, ...]:
@@ -17,6 +19,6 @@ def releases() -> tuple[ReleaseSpec, ...]:
         "env": {"ENABLE_GATEWAY_API_INFERENCE_EXTENSION": "true"},
     }
     return (
-        ReleaseSpec(name=BASE, namespace=NAMESPACE),
+        ReleaseSpec(name=BASE, namespace=NAMESPACE, keeps=KEEPS),
         ReleaseSpec(name=ISTIOD, namespace=NAMESPACE, values=values, needs=(BASE, *apis)),
     )

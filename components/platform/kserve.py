@@ -35,8 +35,7 @@ class KServeArgs:
 
 def releases(args: KServeArgs) -> tuple[ReleaseSpec, ...]:
     """CRDs, controllers, then presets, which the controllers' webhooks validate."""
-    definitions = (CRD, LLM_CRD)
-    # A controller watches Gateway API, pools and LeaderWorkerSets only if they are there when it starts.
+    # The controller watches Gateway API, pools and LeaderWorkerSets only if they are there when it starts.
     watched = (GATEWAY_API, INFERENCE_EXTENSION, lws.NAME)
     return (
         ReleaseSpec(name=CRD, namespace=NAMESPACE),
@@ -45,9 +44,14 @@ def releases(args: KServeArgs) -> tuple[ReleaseSpec, ...]:
             name=RESOURCES,
             namespace=NAMESPACE,
             values=_shared(args),
-            needs=(cert_manager.NAME, *definitions, *watched),
+            needs=(cert_manager.NAME, CRD, GATEWAY_API),
         ),
-        ReleaseSpec(name=LLM_RESOURCES, namespace=NAMESPACE, values=_controller(), needs=(RESOURCES,)),
+        ReleaseSpec(
+            name=LLM_RESOURCES,
+            namespace=NAMESPACE,
+            values=_controller(),
+            needs=(RESOURCES, LLM_CRD, *watched),
+        ),
         ReleaseSpec(
             name=PRESETS,
             namespace=NAMESPACE,
@@ -66,9 +70,8 @@ def _shared(args: KServeArgs) -> dict[str, Any]:
         },
     }
     if args.tls:
-        # The chart has no value for this switch. It writes this one unquoted into JSON, so a second key can
-        # follow it; patching the config map afterwards would give it two owners, and every
-        # upgrade of the chart would turn TLS off until the patch comes. A test renders the chart.
+        # The chart has no value for this switch, but writes this one unquoted into JSON, where a second key can follow
+        # it (docs/adr/0006). A test renders the chart.
         gateway["disableHTTPRouteTimeout"] = 'false, "enableLLMInferenceServiceTLS": true'
     return {"kserve": {"controller": {"deploymentMode": "Standard", "gateway": gateway}}}
 

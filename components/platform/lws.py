@@ -9,4 +9,4 @@ NAME = "lws"
 
 def releases() -> tuple[ReleaseSpec, ...]:
     """One release; it makes its own webhook certificates. Its CRD is never deleted by Helm."""
-    return (ReleaseSpec(name=NAME, namespace="lws-system"),)
+    return (ReleaseSpec(name=NAME, namespace="lws-system", keeps=("leaderworkerset.x-k8s.io",)),)

@@ -42,8 +42,8 @@ class PlatformHandle:
 
     `ready` are the last resources of each chain: what depends on them comes after everything.
     `gateway` is the part of it that a Gateway needs, which is there long before the rest.
-    `versions` are those of the installed charts and manifests; `kept` the definitions that
-    stay in the cluster when the stack goes. `tls` says whether model pods speak TLS.
+    `versions` are those of the installed charts and manifests; `kept` the API groups
+    whose definitions stay in the cluster when the stack goes. `tls` says whether model pods speak TLS.
     """
 
     ready: tuple[pulumi.Resource, ...]
@@ -83,7 +83,7 @@ class Platform(Component):
         # What was registered under each name that a `needs` can say.
         self._steps: dict[str, tuple[pulumi.Resource, ...]] = {}
         self._needed: set[str] = set()
-        self._kept: list[str] = []
+        self._kept: set[str] = set()
         specs = releases_of(args.managed, args.kserve)
         for bundle in manifests_of(args.managed):
             self._define_bundle(bundle)
@@ -97,7 +97,7 @@ class Platform(Component):
             ready=tuple(resource for step in last for resource in step),
             gateway=tuple(r for need in GATEWAY_NEEDS for r in self._steps.get(need, ())),
             versions=args.artifacts.versions,
-            kept=tuple(self._kept),
+            kept=tuple(sorted(self._kept.union(*(spec.keeps for spec in specs)))),
             tls=args.kserve.tls,
         )
         self.register_outputs({"versions": dict(self.handle.versions)})
@@ -108,7 +108,7 @@ class Platform(Component):
 
     def _define_definition(self, definition: Manifest) -> pulumi.Resource:
         name = definition["metadata"]["name"]
-        self._kept.append(name)
+        self._kept.add(definition["spec"]["group"])
         # Kept: deleting a definition deletes every object of its kind, whoever made it.
         options = self.child(retain_on_delete=True)
         return KubernetesPatch(f"{self._name}-{name}", definition, options)

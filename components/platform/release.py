@@ -13,7 +13,8 @@ class ReleaseSpec:
 
     `needs` are names of releases and manifests that must be there first; those that the
     stack does not install (provided, or not needed) are left out. `timeout_seconds` bounds
-    installation and readiness of everything in the chart.
+    installation and readiness of everything in the chart. `keeps` are API groups whose
+    definitions stay in the cluster when the release goes.
     """
 
     name: str
@@ -21,3 +22,4 @@ class ReleaseSpec:
     values: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     timeout_seconds: int = 600
+    keeps: tuple[str, ...] = ()

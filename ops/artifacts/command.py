@@ -15,8 +15,8 @@ from ops.errors import OpsError
 from ops.report import coloured, table
 
 EXPLANATION = """
-The lock file names every chart, manifest and image of the platform by exact version. Its digests say which content
-that version had when it was reviewed; they are only ever computed from the content itself.
+The lock file names every chart, manifest and image of the platform by exact version. Its digests say which
+content that version had when it was reviewed; they are only ever computed from the content itself.
 """
 _MOVED = "the source has {actual}, but {locked} is locked: review the change, then `pin --accept {name}`"
 

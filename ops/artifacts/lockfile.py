@@ -1,4 +1,4 @@
-"""The lock file as text: entries with the place of their digest, so that filling one in changes nothing else."""
+"""The lock file as text: entries with the place of their digest, so that only that is changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[str, list[Entry]]:
 
 
 def parse(text: str, path: str = "lock file") -> list[Entry]:
-    """The entries of a lock file in its order; :class:`OpsError` names the entry and what is wrong with it."""
+    """The entries of a lock file in its order; :class:`OpsError` names the entry and its fault."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)

@@ -12,7 +12,7 @@ from ops.errors import OpsError
 from ops.kube import Kube
 from ops.pulumi import Pulumi
 from ops.recover.edits import EditState
-from ops.recover.findings import Action, DeleteRevision, ReleaseLock, Uninstall
+from ops.recover.rules import Action, DeleteRevision, ReleaseLock, Uninstall
 
 PATIENCE = 120.0
 """Seconds within which the objects of an uninstalled release must be gone."""
@@ -20,7 +20,7 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class Doer:
-    """Carries actions out. `exported` is the state that was judged; `kube` is None where no action needs it."""
+    """Carries actions out. `exported` is the state that was judged; `kube` is only needed for releases."""
 
     pulumi: Pulumi
     kube: Kube | None = None

@@ -13,7 +13,8 @@ from ops.pulumi import Pulumi
 from ops.recover import facts, locks, processes
 from ops.recover.actions import Doer
 from ops.recover.facts import Facts
-from ops.recover.findings import Finding, ReleaseLock, find, find_locks, find_orphans, plan
+from ops.recover.findings import Finding, find, find_locks, find_orphans, plan
+from ops.recover.rules import ReleaseLock
 from ops.report import coloured, table
 from ops.state import State
 
@@ -89,7 +90,7 @@ def _recover(stack: Pulumi, arguments: Namespace) -> list[Finding]:
 
 
 def _look(state: State, arguments: Namespace) -> tuple[Kube | None, Facts]:
-    """Look into the cluster where there is anything to look for; without it only what cannot be judged fails."""
+    """Look into the cluster if there is anything to look for; fails only if nothing can be judged without."""
     if not state.releases and not facts.needs_cluster(state):
         return None, Facts()
     patience = 0 if arguments.dry_run else facts.PATIENCE

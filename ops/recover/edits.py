@@ -72,7 +72,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Forget:
-    """Take out a resource that is gone, and every reference to it, so that it is created where still wanted."""
+    """Take out a resource that is gone, and every reference to it; it is created where still wanted."""
 
     resource: Resource
 

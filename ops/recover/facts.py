@@ -1,4 +1,4 @@
-"""What there is to know before judging: locks aside, the live objects and releases that the state speaks of."""
+"""What there is to know before judging: the live objects and releases that the state speaks of."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def is_leaving(live: Manifest | None) -> bool:
 
 
 def _strays(kube: Kube, state: State) -> tuple[ObjectRef, ...]:
-    """Objects of the kinds that the stack uses, made by this program through Pulumi, and unknown to the state.
+    """Objects of the kinds that the stack uses, made by this program, and unknown to the state.
 
     What a controller made of ours carries our labels too, and names its owner.
     CRDs are shared between stacks and kept on purpose.

@@ -1,8 +1,8 @@
 """Judging what was left behind. Pure: state and facts in, findings and a plan out.
 
-Each pending operation is looked up in a table by what was being done and what
-the cluster holds now; likewise each Helm release of the stack. A finding names
-what was found and the actions that put it right, or what a person must decide.
+Each pending operation and each Helm release of the stack is looked up in the
+tables of `rules`. A finding names what was found and the actions that put it
+right, or what a person must decide.
 """
 
 from __future__ import annotations
@@ -11,10 +11,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ops.helm import PENDING, Revision
-from ops.recover.edits import Adopt, Clear, Edit, EditState, Forget, Retry
+from ops.recover.edits import Adopt, Clear, Edit, EditState, Retry
 from ops.recover.facts import Facts, is_leaving
 from ops.recover.locks import Lock
 from ops.recover.ownership import is_ours, patch_manager
+from ops.recover.rules import (
+    AGAIN,
+    CONTINUE,
+    CREATE,
+    OBJECTS,
+    RELEASES,
+    REPEAT,
+    Action,
+    DeleteRevision,
+    ReleaseLock,
+    Rule,
+    Uninstall,
+)
 from ops.state import Operation, Resource, State
 
 NOTHING_OUTSIDE = {"pulumi", "random", "time", "tls"}
@@ -22,34 +35,8 @@ NOTHING_OUTSIDE = {"pulumi", "random", "time", "tls"}
 
 
 @dataclass(frozen=True)
-class ReleaseLock:
-    """Remove the lock of a process that has ended."""
-
-    lock: Lock
-
-
-@dataclass(frozen=True)
-class DeleteRevision:
-    """Delete the Secret of an upgrade that Helm never finished, so that the revision before it counts again."""
-
-    namespace: str
-    secret: str
-
-
-@dataclass(frozen=True)
-class Uninstall:
-    """Remove what an unfinished installation or uninstallation left, and the release with it."""
-
-    namespace: str
-    name: str
-
-
-Action = ReleaseLock | DeleteRevision | Uninstall | Edit | EditState
-
-
-@dataclass(frozen=True)
 class Finding:
-    """Something found, what `actions` put it right (`done` says so to people), or what must be `decided` by one.
+    """Something found, the actions that put it right (`done` tells people), or what one must `decide`.
 
     A finding that `blocks` forbids writing the state, because that would lose
     what is still to be decided.
@@ -61,68 +48,6 @@ class Finding:
     done: str = ""
     decide: str = ""
     blocks: bool = False
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What to say and do about one case: in the cluster, in the state (None: adopt), or what people must decide."""
-
-    found: str
-    done: str = ""
-    edit: type[Clear | Retry | Forget] | None = Clear
-    decide: str = ""
-    cluster: type[Uninstall | DeleteRevision] | None = None
-
-
-_CREATE = "the pending operation is dropped; the next `up` creates it"
-_CONTINUE = "taken into the state; the next `up` continues it by an update"
-_REPEAT = "the next `up` repeats the update"
-_RECREATE = "taken out of the state; the next `up` creates it if it is still wanted"
-_AGAIN = "the pending operation is dropped; the next `up` or `destroy` repeats it where wanted"
-_WAIT = (
-    "wait until it is gone, or see what its finalizers wait for (`kubectl get -o yaml`), then run this again"
-)
-
-OBJECTS: Mapping[tuple[str, str], Rule] = {
-    ("creating", "absent"): Rule("was to be created, and was not", _CREATE),
-    ("creating", "ours"): Rule("was created, and not recorded", _CONTINUE, None),
-    ("creating", "foreign"): Rule(
-        "was to be created, but exists already, and nothing shows that this stack made it",
-        decide="delete it, or rename it in the stack's config: `up` will refuse to create it (AlreadyExists)",
-    ),
-    ("creating", "leaving"): Rule("was to be created; one of that name is still being deleted", decide=_WAIT),
-    ("updating", "absent"): Rule("was being updated, and is gone", _RECREATE, Forget),
-    ("updating", "there"): Rule("was being updated", _REPEAT, Retry),
-    ("updating", "leaving"): Rule("was being updated, and is now being deleted", edit=Retry, decide=_WAIT),
-    ("deleting", "absent"): Rule("was being deleted, and is gone", _RECREATE, Forget),
-    ("deleting", "there"): Rule("was to be deleted, and is still there", _AGAIN),
-    ("deleting", "leaving"): Rule("is still being deleted", edit=Retry, decide=_WAIT),
-}
-"""(operation, what the cluster holds) -> what to do, for Kubernetes objects."""
-
-_REMOVE = "what is left of it is uninstalled; the next `up` installs it where wanted"
-_ROLL_BACK = "the unfinished revision is deleted, so that the one before counts; " + _REPEAT
-
-RELEASES: Mapping[tuple[str, str], Rule] = {
-    ("creating", "absent"): Rule("was to be installed, and was not", _CREATE),
-    ("creating", "settled"): Rule("was installed, and not recorded", _CONTINUE, None),
-    ("creating", "installing"): Rule("its installation was interrupted", _REMOVE, cluster=Uninstall),
-    ("creating", "uninstalling"): Rule(
-        "the removal of its failed installation was interrupted", _REMOVE, cluster=Uninstall
-    ),
-    ("creating", "foreign"): Rule(
-        "was to be installed, but a release of that name exists, and nothing shows that this stack made it",
-        decide="uninstall it (`helm uninstall`) or set that part of `platform` to `provided` in the stack's config",
-    ),
-    ("updating", "absent"): Rule("was being upgraded, and is gone", _RECREATE, Forget),
-    ("updating", "settled"): Rule("its upgrade was interrupted", _REPEAT, Retry),
-    ("deleting", "absent"): Rule("was being uninstalled, and is gone", _RECREATE, Forget),
-    ("deleting", "settled"): Rule("was to be uninstalled, and is still there", _AGAIN),
-    ("", "installing"): Rule("its installation was interrupted", _REMOVE, Forget, cluster=Uninstall),
-    ("", "upgrading"): Rule("its upgrade was interrupted", _ROLL_BACK, Retry, cluster=DeleteRevision),
-    ("", "uninstalling"): Rule("its uninstallation was interrupted", _REMOVE, Forget, cluster=Uninstall),
-}
-"""(operation, condition of the release) -> what to do; the empty operation is for all others, and for none."""
 
 
 def find(state: State, facts: Facts, decisions: Mapping[str, str | None] | None = None) -> list[Finding]:
@@ -147,7 +72,8 @@ def find_locks(locks: Iterable[Lock], stack: str) -> list[Finding]:
         else Finding(
             str(lock),
             "an update may be at work on the stack",
-            decide=f"wait for it to end, or, if you know that it has, `pulumi cancel --stack {stack}`; then run this again",
+            decide="wait for it to end, or, if you know that it has, "
+            f"`pulumi cancel --stack {stack}`; then run this again",
             blocks=True,
         )
         for lock in locks
@@ -160,7 +86,7 @@ def find_orphans(pids: Iterable[int]) -> list[Finding]:
         Finding(
             f"process {pid}",
             "a provider of the killed engine is still at work",
-            decide=f"wait until it ends (five minutes at most), or end it with `kill {pid}`; then run this again",
+            decide=f"wait until it ends (five minutes at most) or `kill {pid}`; then run this again",
             blocks=True,
         )
         for pid in pids
@@ -168,7 +94,7 @@ def find_orphans(pids: Iterable[int]) -> list[Finding]:
 
 
 def plan(findings: Iterable[Finding]) -> list[Action]:
-    """The actions of all findings in the order to do them: locks, cluster, and one edit of the state at the end.
+    """The actions of all findings in the order to do them: locks, cluster, and last one edit of the state.
 
     The state comes last because its pending operations are the record of what
     is still to be done, should this be interrupted too. Where a finding blocks,
@@ -197,7 +123,7 @@ def _judge(
     if resource.object:
         return _judge_object(op, facts.objects[resource.object], state, taken)
     if resource.package in NOTHING_OUTSIDE or op.type in ("reading", "importing"):
-        return Finding(str(resource), f"was interrupted while {op.type}", (Clear(resource),), _AGAIN)
+        return Finding(str(resource), f"was interrupted while {op.type}", (Clear(resource),), AGAIN)
     return _judge_elsewhere(op, decisions)
 
 
@@ -211,11 +137,11 @@ def _judge_object(op: Operation, live: Mapping | None, state: State, taken: set[
         presence = "leaving"
     elif op.type == "creating":
         presence = "ours" if manager or is_ours(live, resource.inputs, state.begun(resource)) else "foreign"
-    rule = OBJECTS.get((op.type, presence)) or Rule(f"was interrupted while {op.type}", _AGAIN)
+    rule = OBJECTS.get((op.type, presence)) or Rule(f"was interrupted while {op.type}", AGAIN)
     if presence == "ours" and not resource.is_patch and state.keeps(resource.object):
-        rule = Rule("was to be replaced by one of the same name; the old one is still there", _AGAIN)
+        rule = Rule("was to be replaced by one of the same name; the old one is still there", AGAIN)
     edit = rule.edit(resource) if rule.edit else Adopt(resource, _id(live), manager)
-    return Finding(str(resource), rule.found, (edit,), rule.done, rule.decide)
+    return Finding(str(resource), rule.found, (edit,), rule.done, rule.decide, rule.blocks)
 
 
 def _id(live: Mapping) -> str:
@@ -261,7 +187,7 @@ def _condition(revisions: tuple[Revision, ...]) -> str:
 
 
 def _made_by(resource: Resource, revisions: tuple[Revision, ...]) -> bool:
-    """Whether the release can only come from the interrupted installation: its first revision, of the very chart."""
+    """Whether the release can only be of the interrupted installation: a first revision of the very chart."""
     chart = str(resource.inputs.get("chart", "")).rsplit("/", 1)[-1]
     only = revisions[0]
     return (
@@ -272,7 +198,7 @@ def _made_by(resource: Resource, revisions: tuple[Revision, ...]) -> bool:
 
 
 def _judge_elsewhere(op: Operation, decisions: Mapping[str, str | None]) -> Finding:
-    """A resource of a cloud, which is not looked up here: what was begun on it is read again, or a person says."""
+    """A resource of a cloud, which is not looked up here: the engine reads it again, or a person says."""
     resource = op.resource
     if op.type != "creating":
         retry = Retry(resource, reread=True)
@@ -284,16 +210,17 @@ def _judge_elsewhere(op: Operation, decisions: Mapping[str, str | None]) -> Find
         return Finding(
             str(resource),
             "was being created, and may or may not exist",
-            decide=f"look for it in the cloud, then run this again with --created '{urn}=ID' or --not-created '{urn}'",
+            decide="look for it in the cloud, then run this again with "
+            f"--created '{urn}=ID' or --not-created '{urn}'",
             blocks=True,
         )
     identity = decisions[resource.urn]
     if identity is None:
         return Finding(
-            str(resource), "was to be created, and, as you say, was not", (Clear(resource),), _CREATE
+            str(resource), "was to be created, and, as you say, was not", (Clear(resource),), CREATE
         )
     adopt = Adopt(resource, identity, reread=True)
-    return Finding(str(resource), f"was created, as you say, as {identity}", (adopt,), _CONTINUE)
+    return Finding(str(resource), f"was created, as you say, as {identity}", (adopt,), CONTINUE)
 
 
 def _half_made(state: State) -> list[Finding]:
@@ -302,8 +229,8 @@ def _half_made(state: State) -> list[Finding]:
     return [
         Finding(
             str(r),
-            "did not become ready in time: " + str(r.raw["initErrors"][0]).splitlines()[0],
-            done=_REPEAT,
+            "its last operation did not end well: " + str(r.raw["initErrors"][0]).splitlines()[0],
+            done=REPEAT,
         )
         for r in state.resources
         if r.raw.get("initErrors") and r.urn not in pending
@@ -315,7 +242,7 @@ def _strays(facts: Facts) -> list[Finding]:
         Finding(
             str(ref),
             "is in the cluster with this program's labels, and unknown to the stack's state",
-            done="left alone, for it may be another stack's; should `up` refuse it (AlreadyExists), delete it",
+            done="left alone: it may be another stack's. If `up` refuses it (AlreadyExists), delete it",
         )
         for ref in facts.strays
     ]

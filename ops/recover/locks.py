@@ -82,8 +82,8 @@ def _parse(file: Path) -> Lock | None:
         return None  # Its process ended just now.
     except (ValueError, KeyError, TypeError):
         raise OpsError(
-            f"the lock {file} cannot be read, so whoever holds it is unknown: when no `pulumi` is at work on this "
-            "stack, remove it with `pulumi cancel`"
+            f"the lock {file} cannot be read, so whoever holds it is unknown: when no `pulumi` is at work on "
+            "this stack, remove it with `pulumi cancel`"
         ) from None
 
 
@@ -96,7 +96,7 @@ def _in_service(pulumi: Pulumi) -> list[Lock]:
 
 
 def parse_refusal(said: str) -> list[Lock]:
-    """The holders named in the CLI's refusal to work on a locked stack; empty when it says nothing of locks."""
+    """The holders named in the CLI's refusal to work on a locked stack; empty when it names none."""
     return [Lock(m[1], m[2], m[3], int(m[4]), m[5]) for m in _HOLDER.finditer(said)]
 
 

@@ -1,14 +1,15 @@
-"""Processes of a killed engine on this host, read from `/proc` (Linux; elsewhere less is known, and less assumed)."""
+"""Processes of a killed engine on this host, read from `/proc`; without it, less is assumed."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
 _POLL = 0.2
+_BACKEND = "PULUMI_BACKEND_URL"
 
 
 def is_running(pid: int, since: str) -> bool:
@@ -47,27 +48,31 @@ def orphans(project: str, patience: float) -> tuple[int, ...]:
 
 
 def _orphans(project: str) -> Iterator[int]:
-    wanted = f"PULUMI_PROJECT={project}".encode()
     for directory in Path("/proc").glob("[0-9]*"):
         pid = int(directory.name)
         try:
-            environment = (directory / "environ").read_bytes().split(b"\0")  # Only one's own can be read.
-            if wanted not in environment or not any(
-                entry.startswith(b"PULUMI_CONFIG=") for entry in environment
-            ):
-                continue
-            _, status = _stat(pid)
+            entries = (directory / "environ").read_bytes().split(b"\0")  # Only one's own can be read.
         except OSError:
             continue
-        if pid != os.getpid() and status[0] not in "ZX" and "pulumi" not in _name(int(status[1])):
+        environment = dict(entry.split("=", 1) for entry in map(os.fsdecode, entries) if "=" in entry)
+        if _is_provider(environment, project) and not any("pulumi" in name for name in _ancestors(pid)):
             yield pid
 
 
-def _name(pid: int) -> str:
+def _is_provider(environment: Mapping[str, str], project: str) -> bool:
+    """Whether an engine started it for the project; one that keeps another backend's state is left out."""
+    mine = os.environ.get(_BACKEND)
+    elsewhere = environment.get(_BACKEND, mine) != mine
+    return environment.get("PULUMI_PROJECT") == project and "PULUMI_CONFIG" in environment and not elsewhere
+
+
+def _ancestors(pid: int) -> Iterator[str]:
+    """The names of a process's parent, its parent's parent and so on, as far as this container knows them."""
     try:
-        return _stat(pid)[0]
+        while pid := int(_stat(pid)[1][1]):
+            yield _stat(pid)[0]
     except OSError:
-        return ""  # It ended just now, or is outside this container.
+        return  # One of them ended just now.
 
 
 def _stat(pid: int) -> tuple[str, list[str]]:

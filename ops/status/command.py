@@ -8,21 +8,14 @@ from argparse import ArgumentParser, Namespace
 from ops import cli, cluster, pulumi
 from ops.errors import OpsError
 from ops.pulumi import Pulumi
+from ops.recover import locks
 from ops.report import coloured, table
 from ops.state import State
-from ops.status import history
+from ops.status import history, judge
 from ops.status.look import Check, checks
 
-_QUIET = {
-    "Namespace",
-    "ServiceAccount",
-    "Secret",
-    "ConfigMap",
-    "Service",
-    "NetworkPolicy",
-    "CustomResourceDefinition",
-}
-"""Kinds that are only named in the table when something is wrong with them."""
+_LISTED = {"Helm", "last", *judge.KINDS} - {"Namespace", "CustomResourceDefinition"}
+"""First words of the subjects that are always in the table; others only when something is wrong with them."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -56,7 +49,8 @@ def _update(stack: Pulumi, state: State, exported: dict) -> Check:
     """Whether the last update came to its end, without which being Ready says little."""
     past = json.loads(stack.call("stack", "history", "--stack", stack.stack, "--json", "--page-size", "1"))
     written = exported.get("deployment", {}).get("manifest", {}).get("time", "")
-    return Check("last update", tuple(history.problems(state, past, written)))
+    at_work = [str(lock) for lock in locks.read(stack) if not lock.stale] if state.pending else []
+    return Check("last update", tuple(history.problems(state, past, written, at_work)))
 
 
 def _as_json(stack: str, found: list[Check]) -> dict:
@@ -65,9 +59,8 @@ def _as_json(stack: str, found: list[Check]) -> dict:
 
 
 def _print(stack: str, found: list[Check]) -> None:
-    shown = [
-        check for check in found if not check.ready or check.note or check.subject.split()[0] not in _QUIET
-    ]
+    shown = [c for c in found if not c.ready or c.note or c.subject.split()[0] in _LISTED]
+    shown.sort(key=lambda check: not check.ready)  # What is wrong stands last, beside the verdict.
     rows = [("ready" if c.ready else "NOT READY", c.subject, _details(c)) for c in shown]
     print(table(("", "WHAT", "DETAILS"), rows))
     missing = [check for check in found if not check.ready]

@@ -11,15 +11,20 @@ from ops.state import State
 _SLACK = timedelta(seconds=1)  # The history has whole seconds.
 
 
-def problems(state: State, history: Sequence[Mapping[str, Any]], written: str) -> list[str]:
+def problems(
+    state: State, history: Sequence[Mapping[str, Any]], written: str, at_work: Sequence[str] = ()
+) -> list[str]:
     """Why the stack may be only partly there.
 
     `history` is what `pulumi stack history --json` says, newest first, and
     `written` the time at which the engine last wrote the state. An engine that
     was killed leaves no entry, but a state that is younger than the last one.
+    `at_work` names who may be changing the stack right now.
     """
     if state.pending:
         names = ", ".join(str(op.resource) for op in state.pending)
+        if at_work:
+            return [f"an update is at {names} right now ({', '.join(at_work)}): wait for it to end"]
         return [f"an update was interrupted at {names}: run `python -m ops recover`, then `up`"]
     half_made = [str(r) for r in state.resources if r.raw.get("initErrors")]
     if half_made:
@@ -28,9 +33,8 @@ def problems(state: State, history: Sequence[Mapping[str, Any]], written: str) -
         return ["it was never brought up: run `up`"]
     last = history[0]
     if last.get("result") != "succeeded":
-        return [
-            f"the last {last.get('kind', 'update')}, of {last.get('endTime')}, ended as {last.get('result')}: run `up`"
-        ]
+        what, end, result = last.get("kind", "update"), last.get("endTime"), last.get("result")
+        return [f"the last {what}, of {end}, ended as {result}: run `up`"]
     if datetime.fromisoformat(written) > datetime.fromisoformat(last["endTime"]) + _SLACK:
         return [f"an update begun after that of {last['endTime']} never came to its end: run `up`"]
     return []

@@ -62,6 +62,10 @@ def _phase(wanted: str) -> Callable[[Manifest], list[str]]:
     return judge
 
 
+_SUMS = {"WorkloadsReady", "RouterReady"}
+"""Conditions of a model that only sum others up."""
+
+
 def _model(live: Manifest) -> list[str]:
     """A model's own verdict, and where that is not Ready, each part of it that is not.
 
@@ -70,12 +74,13 @@ def _model(live: Manifest) -> list[str]:
     """
     conditions = live.get("status", {}).get("conditions") or []
     verdict = unmet(conditions, ["Ready"])
-    parts = [_condition(c, c["type"]) for c in conditions if c["type"] != "Ready" and c["status"] == "False"]
+    failed = [c for c in conditions if c["type"] != "Ready" and c["status"] == "False"]
+    parts = [_condition(c, c["type"]) for c in failed if c["type"] not in _SUMS or len(failed) == 1]
     return (parts or verdict) if verdict else []
 
 
 def _accepted(*kinds: str) -> Callable[[Manifest], list[str]]:
-    """For objects that attach to gateways: every gateway that has looked at it must agree, and one must have."""
+    """For objects that attach to gateways: one must have looked at it, and all that have must agree."""
 
     def judge(live: Manifest) -> list[str]:
         parents = live.get("status", {}).get("parents") or []
@@ -91,7 +96,7 @@ def _accepted(*kinds: str) -> Callable[[Manifest], list[str]]:
 
 
 def _rollout(live: Manifest) -> list[str]:
-    """A Deployment or StatefulSet: the latest generation seen, all replicas of it there, none of the one before."""
+    """A Deployment or StatefulSet: all replicas of the latest generation, and none of the one before."""
     status, wanted = live.get("status", {}), live["spec"].get("replicas", 1)
     if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0):
         return ["its controller has not seen the latest change yet"]

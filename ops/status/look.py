@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from components.core import labels
 from ops import helm
 from ops.kube import Kube, Manifest
 from ops.state import ObjectRef, Resource, State
@@ -15,9 +16,8 @@ from ops.status import judge, pods
 WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("apps/v1", "DaemonSet"))
 MODEL_WORKLOADS = (("apps/v1", "Deployment"), ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"))
 MODEL_POOL = ("inference.networking.k8s.io/v1", "InferencePool")
-MODEL_PART = "app.kubernetes.io/part-of=llminferenceservice,app.kubernetes.io/name"
-"""KServe 0.20 puts these on everything that it makes for a model."""
 _MODEL = "LLMInferenceService"
+_WORKLOADS = {kind for _, kind in WORKLOADS}
 _RELEASE = "meta.helm.sh/release"
 
 
@@ -39,21 +39,30 @@ class Check:
 
 
 def checks(state: State, kube: Kube, now: datetime | None = None) -> Iterator[Check]:
-    """Everything of the stack: Helm releases with their workloads, objects, and what KServe makes for models."""
+    """Everything of the stack: releases with their workloads, objects, and what KServe makes of models."""
     now = now or datetime.now(UTC)
     installed = _installed(kube) if state.releases else {}
     for release in state.releases:
         yield _release(kube, release)
         for live in installed.get(release.release, ()):
             yield _workload(kube, live, now)
-    for ref in sorted({r.object for r in state.resources if r.object and not r.raw.get("delete")}):
+    refs = {r.object for r in state.resources if r.object and not r.raw.get("delete")}
+    models = {(ref.namespace, ref.name) for ref in refs if ref.kind == _MODEL}
+    for ref in sorted(refs):
         live = kube.get(ref.api_version, ref.kind, ref.name, ref.namespace or "default")
-        if live is not None and ref.kind in ("Deployment", "StatefulSet", "DaemonSet"):
+        if live is None or ref.kind not in _WORKLOADS:
+            yield Check(str(ref), tuple(judge.problems(live)))
+        elif not _belongs(live, models):
             yield _workload(kube, live, now)
-            continue
-        yield Check(str(ref), tuple(judge.problems(live)))
         if live is not None and ref.kind == _MODEL:
             yield from _model_parts(kube, ref, now)
+
+
+def _belongs(live: Manifest, models: set[tuple[str, str]]) -> bool:
+    """Whether the object is part of one of the models, with which it is looked at then."""
+    carried = live["metadata"].get("labels") or {}
+    part = carried.get(labels.PART_OF) == labels.KSERVE_PART_OF
+    return part and (live["metadata"].get("namespace", ""), carried.get(labels.APP_NAME, "")) in models
 
 
 def _release(kube: Kube, resource: Resource) -> Check:
@@ -83,8 +92,8 @@ def _installed(kube: Kube) -> dict[tuple[str, str], list[Manifest]]:
 
 
 def _model_parts(kube: Kube, ref: ObjectRef, now: datetime) -> Iterator[Check]:
-    """What KServe makes for a model: its workloads with their pods, and the pool that the gateway sends to."""
-    selector = f"{MODEL_PART}={ref.name}"
+    """What KServe makes for a model: workloads with their pods, and the pool that the gateway sends to."""
+    selector = f"{labels.PART_OF}={labels.KSERVE_PART_OF},{labels.APP_NAME}={ref.name}"
     for kind in MODEL_WORKLOADS:
         for live in kube.list(*kind, namespace=ref.namespace, selector=selector):
             yield _workload(kube, live, now, model=True)
@@ -107,8 +116,8 @@ def _pods(kube: Kube, live: Manifest) -> list[Manifest]:
     if live["kind"] == "LeaderWorkerSet":
         selector = f"leaderworkerset.sigs.k8s.io/name={live['metadata']['name']}"
     else:
-        labels = live["spec"].get("selector", {}).get("matchLabels") or {}
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        wanted = live["spec"].get("selector", {}).get("matchLabels") or {}
+        selector = ",".join(f"{key}={value}" for key, value in wanted.items())
     return kube.list("v1", "Pod", namespace, selector) if selector else []
 
 

@@ -16,23 +16,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ops.kube import JSON_PATCH, ApiError, Kube, Manifest
+from ops.kube import JSON_PATCH, Kube, Manifest
 from rehearsal.cluster import certificates
 from rehearsal.node.nodes import timestamp
+from rehearsal.stand_ins.mirror import Mirror
 
 API = "cert-manager.io/v1"
 MANAGER = "rehearsal-cert-manager"
 WEBHOOK = "cert-manager/cert-manager-webhook"
 INJECT_FROM = "cert-manager.io/inject-ca-from"
 INJECT_FROM_SECRET = "cert-manager.io/inject-ca-from-secret"
-PERIOD_SECONDS = 0.5
 ADMISSION = "admissionregistration.k8s.io/v1"
-# Where each injectable kind keeps its bundle: a JSON pointer, once per webhook where there are several.
-INJECTABLE: dict[tuple[str, str], Callable[[Manifest], list[str]]] = {
-    (ADMISSION, "ValidatingWebhookConfiguration"): lambda o: _webhook_pointers(o),
-    (ADMISSION, "MutatingWebhookConfiguration"): lambda o: _webhook_pointers(o),
-    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): lambda o: _conversion_pointers(o),
+# Where each injectable kind keeps its bundle: JSON pointers, one per webhook.
+INJECTABLE: dict[str, Callable[[Manifest], list[str]]] = {
+    "ValidatingWebhookConfiguration": lambda item: _webhook_pointers(item),
+    "MutatingWebhookConfiguration": lambda item: _webhook_pointers(item),
+    "CustomResourceDefinition": lambda item: _conversion_pointers(item),
 }
+WATCHED = (
+    (API, "Issuer"),
+    (API, "ClusterIssuer"),
+    (API, "Certificate"),
+    (ADMISSION, "ValidatingWebhookConfiguration"),
+    (ADMISSION, "MutatingWebhookConfiguration"),
+    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+)
 
 
 def _webhook_pointers(configuration: Manifest) -> list[str]:
@@ -52,6 +60,7 @@ class CertManager:
     def __init__(self, kube: Kube, directory: Path, is_running: Callable[[], bool]):
         self._kube, self._is_running = kube, is_running
         self._ca = _authority(directory)
+        self._objects = Mirror(kube, WATCHED)
 
     def serve_webhook(self) -> tuple[str, int]:
         """Start the admission webhook; returns its address."""
@@ -66,23 +75,24 @@ class CertManager:
 
     def run(self, stop: threading.Event) -> None:
         """Act until told to stop."""
-        while not stop.wait(PERIOD_SECONDS):
-            try:
-                if self._is_running():
-                    self._reconcile()
-            except ApiError as error:
-                # Objects change and vanish while we read them; the next round sees the rest.
-                print(f"cert-manager stand-in: {error}", flush=True)
+        self._objects.run(stop, self._act)
 
-    def _reconcile(self) -> None:
+    def _act(self) -> None:
+        if self._is_running():
+            self.reconcile(self._objects)
+
+    def reconcile(self, objects: Mirror) -> None:
+        """Bring everything that cert-manager would to the state that it would be in."""
         for kind in ("Issuer", "ClusterIssuer"):
-            for issuer in self._kube.list(API, kind):
+            for issuer in objects.of(kind):
                 self._mark_ready(issuer, "issues with the rehearsal's authority")
-        for certificate in self._kube.list(API, "Certificate"):
+        issued = objects.of("Certificate")
+        for certificate in issued:
             self._issue(certificate)
-        for (api_version, kind), pointers in INJECTABLE.items():
-            for item in self._kube.list(api_version, kind):
-                self._inject(item, pointers(item))
+        ready = {_reference(c) for c in issued if c.get("status", {}).get("conditions")}
+        for kind, pointers in INJECTABLE.items():
+            for item in objects.of(kind):
+                self._inject(item, pointers(item), ready)
 
     def _issue(self, certificate: Manifest) -> None:
         spec, namespace = certificate["spec"], certificate["metadata"]["namespace"]
@@ -104,8 +114,8 @@ class CertManager:
             API, item["kind"], meta["name"], meta.get("namespace"), {"status": status}, subresource="status"
         )
 
-    def _inject(self, item: Manifest, pointers: list[str]) -> None:
-        bundle = self._bundle(item["metadata"].get("annotations") or {})
+    def _inject(self, item: Manifest, pointers: list[str], ready: set[str]) -> None:
+        bundle = self._bundle(item["metadata"].get("annotations") or {}, ready)
         patch = [
             {"op": "add", "path": p, "value": bundle} for p in pointers if bundle and _at(item, p) != bundle
         ]
@@ -114,16 +124,15 @@ class CertManager:
                 item["apiVersion"], item["kind"], item["metadata"]["name"], None, patch, JSON_PATCH
             )
 
-    def _bundle(self, annotations: dict[str, str]) -> str | None:
-        """The bundle that an object's annotations ask for, once its certificate exists."""
-        ours = base64.b64encode(self._ca.certificate).decode()
-        if INJECT_FROM_SECRET in annotations:
-            return ours
-        if reference := annotations.get(INJECT_FROM):
-            namespace, _, name = reference.partition("/")
-            certificate = self._kube.get(API, "Certificate", name, namespace)
-            return ours if certificate and certificate.get("status", {}).get("conditions") else None
+    def _bundle(self, annotations: dict[str, str], ready: set[str]) -> str | None:
+        """The bundle that an object's annotations ask for, once its certificate is issued."""
+        if INJECT_FROM_SECRET in annotations or annotations.get(INJECT_FROM) in ready:
+            return base64.b64encode(self._ca.certificate).decode()
         return None
+
+
+def _reference(certificate: Manifest) -> str:
+    return f"{certificate['metadata']['namespace']}/{certificate['metadata']['name']}"
 
 
 def _authority(directory: Path) -> certificates.KeyPair:

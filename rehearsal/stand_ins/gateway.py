@@ -6,13 +6,13 @@ as istiod does: a backend that does not exist leaves `ResolvedRefs` False.
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ops.kube import ApiError, Kube, Manifest
+from ops.kube import Kube, Manifest
 from rehearsal.node.nodes import timestamp
+from rehearsal.stand_ins.mirror import Mirror
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 POOL_API = "inference.networking.k8s.io/v1"
@@ -28,7 +28,6 @@ WATCHED = (
     ("v1", "Service"),
     ("v1", "Namespace"),
 )
-Key = tuple[str, str, str]
 
 
 class GatewayController:
@@ -36,46 +35,21 @@ class GatewayController:
 
     def __init__(self, kube: Kube, is_running: Callable[[], bool]):
         self._kube, self._is_running = kube, is_running
-        self._objects: dict[Key, Manifest] = {}
-        self._changed: queue.Queue[None] = queue.Queue()
+        self.objects = Mirror(kube, WATCHED)
 
     def run(self, stop: threading.Event) -> None:
-        """Act until told to stop: after every change, and each second in case istiod's pod became Ready."""
-        for api_version, kind in WATCHED:
-            threading.Thread(target=self._follow, args=(api_version, kind, stop), daemon=True).start()
-        while not stop.is_set():
-            self._drain()
-            try:
-                if self._is_running():
-                    self._reconcile()
-            except ApiError as error:
-                print(f"istiod stand-in: {error}", flush=True)
+        """Act until told to stop."""
+        self.objects.run(stop, self._act)
 
-    def _drain(self) -> None:
-        try:
-            self._changed.get(timeout=1)
-            while True:
-                self._changed.get(timeout=0.05)
-        except queue.Empty:
-            return
+    def _act(self) -> None:
+        if self._is_running():
+            self.reconcile()
 
-    def _follow(self, api_version: str, kind: str, stop: threading.Event) -> None:
-        for event, item in self._kube.follow(api_version, kind, stop):
-            meta = item["metadata"]
-            key = (kind, meta.get("namespace", ""), meta["name"])
-            if event == "DELETED":
-                self._objects.pop(key, None)
-            else:
-                self._objects[key] = {"apiVersion": api_version, "kind": kind, **item}
-            self._changed.put(None)
-
-    def _of(self, kind: str) -> list[Manifest]:
-        return [o for k, o in list(self._objects.items()) if k[0] == kind]
-
-    def _reconcile(self) -> None:
+    def reconcile(self) -> None:
+        """Write every status that differs from what it should be."""
         self._accept_class()
-        gateways = [g for g in self._of("Gateway") if g["spec"]["gatewayClassName"] == CLASS]
-        routes = self._of("HTTPRoute")
+        gateways = [g for g in self.objects.of("Gateway") if g["spec"]["gatewayClassName"] == CLASS]
+        routes = self.objects.of("HTTPRoute")
         attached = {_key(g): [r for r in routes if self._parents(r, g)] for g in gateways}
         for gateway in gateways:
             self._write(gateway, self._gateway_status(gateway, len(attached[_key(gateway)])))
@@ -84,13 +58,14 @@ class GatewayController:
             parents = [self._route_parent(route, g, p) for g in mine for p in self._parents(route, g)]
             if parents:
                 self._write(route, {"parents": parents})
-        for pool in self._of("InferencePool"):
+        for pool in self.objects.of("InferencePool"):
             users = [g for g in gateways if any(self._uses(r, pool) for r in attached[_key(g)])]
             if users:
                 self._write(pool, {"parents": [self._pool_parent(pool, g) for g in users]})
 
     def _accept_class(self) -> None:
-        if ("GatewayClass", "", CLASS) not in self._objects:
+        item = self.objects.get("GatewayClass", CLASS)
+        if item is None:
             self._kube.apply(
                 {
                     "apiVersion": GATEWAY_API,
@@ -101,7 +76,6 @@ class GatewayController:
                 MANAGER,
             )
             return
-        item = self._objects["GatewayClass", "", CLASS]
         self._write(item, {"conditions": [_condition(item, "Accepted", True)]})
 
     def _gateway_status(self, gateway: Manifest, routes: int) -> dict[str, Any]:
@@ -135,9 +109,8 @@ class GatewayController:
     def _allowed(self, route: Manifest, gateway: Manifest, section: str | None) -> bool:
         """Whether a listener of the gateway takes routes from the route's namespace."""
         namespace = route["metadata"]["namespace"]
-        labels = (
-            self._objects.get(("Namespace", "", namespace), {"metadata": {}})["metadata"].get("labels") or {}
-        )
+        home = self.objects.get("Namespace", namespace) or {"metadata": {}}
+        labels = home["metadata"].get("labels") or {}
         for listener in gateway["spec"]["listeners"]:
             if section not in (None, listener["name"]):
                 continue
@@ -170,7 +143,7 @@ class GatewayController:
         namespace = backend.get("namespace", route["metadata"]["namespace"])
         if (group, kind) not in (("", "Service"), ("inference.networking.k8s.io", "InferencePool")):
             return "InvalidKind", f"referencing unsupported backendRef: group {group!r} kind {kind!r}"
-        if (kind, namespace, backend["name"]) not in self._objects:
+        if self.objects.get(kind, backend["name"], namespace) is None:
             return "BackendNotFound", f"backend({backend['name']}.{namespace}) not found"
         return None
 
@@ -190,7 +163,7 @@ class GatewayController:
             "name": name,
         }
         picker = pool["spec"]["endpointPickerRef"]["name"]
-        found = ("Service", pool["metadata"]["namespace"], picker) in self._objects
+        found = self.objects.get("Service", picker, pool["metadata"]["namespace"]) is not None
         problem = () if found else ("InvalidExtensionRef", f"service {picker} not found")
         return {
             "parentRef": reference,

@@ -1,4 +1,4 @@
-"""A stack's state written by hand, in the shape of `pulumi stack export`, and the objects that belong to it."""
+"""A stack's state by hand, in the shape of `pulumi stack export`, and the objects that belong to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sample:
     def object(
         self, kind: str = "kubernetes:core/v1:ConfigMap", name: str = "web", **fields: Any
     ) -> dict[str, Any]:
-        """A state entry of an object in namespace `llm`; kubernetes:<group/version>:<Kind> as the engine has it."""
+        """A state entry of an object in namespace `llm`; `kind` is kubernetes:<group/version>:<Kind>."""
         _, group_version, plain = kind.split(":", 2)
         metadata = {"name": name, "namespace": "llm", "labels": dict(LABELS)}
         inputs = {

@@ -49,9 +49,9 @@ def start(tmp_path):
     """Starts a copy of `sleep` under a name, in the environment that engines give their providers."""
     begun = []
 
-    def run(name: str, project: str) -> int:
+    def run(name: str, project: str, **more: str) -> int:
         shutil.copy(shutil.which("sleep"), tmp_path / name)
-        environment = {"PULUMI_PROJECT": project, "PULUMI_CONFIG": "{}"}
+        environment = {"PULUMI_PROJECT": project, "PULUMI_CONFIG": "{}", **more}
         begun.append(subprocess.Popen([tmp_path / name, "60"], env=environment))
         return begun[-1].pid
 
@@ -71,15 +71,30 @@ def test_providers_whose_engine_is_gone_are_found(start):
     assert processes.orphans("recovered", patience=0) == (pid,)
 
 
-def test_providers_of_a_living_engine_are_none_of_recovers_business(tmp_path):
+def test_providers_of_another_backend_are_left_out(start, monkeypatch):
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "file:///mine")
+    start("pulumi-resource-x", "recovered", PULUMI_BACKEND_URL="file:///theirs")
+    assert processes.orphans("recovered", patience=0) == ()
+
+
+NESTED = """
+import subprocess, sys
+command = sys.argv[1:]
+with subprocess.Popen(command) as child:
+    print(child.pid, flush=True)
+    sys.stdin.read()
+    child.kill()
+"""
+
+
+def test_providers_of_a_living_engine_and_what_they_run_are_not_orphans(tmp_path):
     engine = tmp_path / "pulumi"
     engine.symlink_to(sys.executable)
-    script = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); sys.stdin.read(); p.kill(); p.wait()"
     environment = {"PULUMI_PROJECT": "busy", "PULUMI_CONFIG": "{}", "PATH": os.environ["PATH"]}
-    command = [engine, "-c", script]
+    command = [engine, "-c", NESTED, sys.executable, "-c", NESTED, "sleep", "60"]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        child = int(process.stdout.readline())
-        assert child not in processes.orphans("busy", patience=0)
+        below = {int(process.stdout.readline()) for _ in range(2)}
+        assert below.isdisjoint(processes.orphans("busy", patience=0))
         process.stdin.close()
 
 
@@ -142,9 +157,10 @@ def test_a_lock_that_cannot_be_read_is_not_taken_for_stale(tmp_path):
 
 
 def test_locks_in_a_bucket_are_read_from_the_refusal_of_the_cli(ended):
-    said = f"""error: could not create stack: the stack is currently locked by 2 lock(s). Either wait for the other
-  s3://state/.pulumi/locks/organization/llm-platform/dev/a.json: created by {getpass.getuser()}@{socket.gethostname()} (pid {ended}) at 2026-11-21T13:00:00Z
-  s3://state/.pulumi/locks/organization/llm-platform/dev/b.json: created by DOMAIN\\me@x@elsewhere (pid 7) at 2026-11-21T13:00:00Z
+    here = f"{getpass.getuser()}@{socket.gethostname()}"
+    said = f"""error: could not create stack: the stack is currently locked by 2 lock(s). Either wait …
+  s3://state/.pulumi/locks/x/a.json: created by {here} (pid {ended}) at 2026-11-21T13:00:00Z
+  s3://state/.pulumi/locks/x/b.json: created by DOMAIN\\me@x@elsewhere (pid 7) at 2026-11-21T13:00:00Z
 """
     mine, theirs = locks.read(Backend("s3://state", said))
     assert (mine.stale, theirs.stale) == (True, False)

@@ -112,6 +112,7 @@ def test_a_model_names_its_parts_that_are_not_ready_and_nothing_else():
         conditions=[
             condition("Ready", "False", "MinimumReplicasUnavailable"),
             condition("MainWorkloadReady", "False", "MinimumReplicasUnavailable", "0 of 1"),
+            condition("WorkloadsReady", "False", "MinimumReplicasUnavailable"),
             condition("HTTPRoutesReady"),
             condition("InferencePoolReady", "False", "WaitingForGateway"),
         ],
@@ -223,5 +224,7 @@ def test_what_was_interrupted_or_not_awaited_to_the_end_is_named(sample):
     assert (
         "ConfigMap llm/web: run `python -m ops recover`" in history.problems(pending, [SUCCEEDED], DURING)[0]
     )
+    busy = history.problems(pending, [SUCCEEDED], DURING, at_work=["lock of me@here"])
+    assert "right now (lock of me@here)" in busy[0]
     half = sample.state([{**entry, "initErrors": ["timed out"]}])
     assert "stopped at ConfigMap llm/web" in history.problems(half, [SUCCEEDED], DURING)[0]

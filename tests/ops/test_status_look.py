@@ -112,7 +112,10 @@ def test_a_model_is_judged_with_what_kserve_makes_for_it(sample, fake_cluster):
         deployment("qwen-kserve", "elsewhere", available=0, labels=labels),
         pod("qwen-kserve-0", "llm", "qwen-kserve"),
     )
-    result = found(sample.state([entry]), cluster)
+    patch = sample.object("kubernetes:apps/v1:DeploymentPatch", "qwen-kserve")
+    listed = list(checks(sample.state([entry, patch]), cluster))
+    result = {check.subject: check for check in listed}
+    assert len(result) == len(listed), "nothing is listed twice"
     assert result["LLMInferenceService llm/qwen"].ready
     assert result["Deployment llm/qwen-kserve"].stage == "waiting for a node (step 1 of 5)"
     assert result["InferencePool llm/qwen-inference-pool"].problems == ("no gateway has looked at it yet",)

@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ PROJECT = "contract"
 PLUGINS = ("kubernetes", "random")
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 OFFICIAL = os.environ.get("REHEARSAL_OFFICIAL", "")
+# What only a rehearsal's plugins do is nothing to ask of the official ones.
+collect_ignore = ["test_rehearsal.py"] if OFFICIAL else []
 
 
 @dataclass
@@ -126,6 +129,8 @@ class Stack:
             run(on_output=lines.append, on_event=event, color="never", **options)
         except automation.CommandError as error:
             return Outcome(False, "\n".join([*lines, str(error)]), steps)
+        finally:
+            _end_program()
         outputs = self.state().get(f"{PROJECT}-{self.name}", {}).get("outputs", {})
         return Outcome(True, "\n".join(lines), steps, outputs)
 
@@ -168,14 +173,17 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
         yield Contract(paths, kube, itertools.count(1))
     finally:
         processes.stop_all()
-        _close_event_loops()
 
 
-def _close_event_loops() -> None:
-    """The SDK leaves its loop open when the engine ends before the program, which pytest takes for ours."""
-    for loop in gc.get_objects():
-        if isinstance(loop, asyncio.BaseEventLoop) and not loop.is_running():
-            loop.close()
+def _end_program() -> None:
+    """End what a program left in this process: where the engine fails it, the SDK may wait for ever."""
+    while loops := [o for o in gc.get_objects() if isinstance(o, asyncio.BaseEventLoop) and not o.is_closed()]:
+        for loop in loops:
+            if loop.is_running():
+                loop.call_soon_threadsafe(loop.stop)
+            else:
+                loop.close()
+        time.sleep(0.01)
 
 
 def install_plugins(paths: Paths) -> None:
@@ -206,11 +214,11 @@ class Kubelet:
         self._thread.join()
 
     def _run(self) -> None:
-        done: set[str] = set()
         while not self._stop.wait(0.1):
             for pod in self._kube.list("v1", "Pod", self._namespace):
-                if pod["metadata"]["uid"] not in done:
-                    done.add(pod["metadata"]["uid"])
+                # The scheduler finds no node and says so, whenever it comes to it; here it is overruled.
+                scheduled = {"type": "PodScheduled", "status": "True"}
+                if scheduled not in pod.get("status", {}).get("conditions", ()):
                     name = pod["metadata"]["name"]
                     self._kube.patch("v1", "Pod", name, self._namespace, self._status(), subresource="status")
 

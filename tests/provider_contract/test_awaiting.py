@@ -11,10 +11,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 import pytest
 
-from ops.kube import Manifest
+from ops.kube import ApiError, Manifest
 from tests.provider_contract.conftest import Contract, Kubelet, Outcome, definition, deployment
 
-SHORT = pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="3s", update="20s"))
+SHORT = pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="2s", update="60s"))
 
 
 class Program:
@@ -25,29 +25,29 @@ class Program:
         self.group = f"{running}.example.com"
 
     def __call__(self) -> None:
-        opts = pulumi.ResourceOptions.merge(self._contract.provider(), SHORT)
-        self._deployments(opts)
-        self._annotated(opts)
+        opts = self._contract.provider()
+        short = pulumi.ResourceOptions.merge(opts, SHORT)
+        self._deployments(opts, short)
+        self._annotated(opts, short)
         widget = {"metadata": {"name": "naive", "namespace": self._running}}
         api = {"api_version": f"{self.group}/v1", "kind": "Widget"}
         k8s.apiextensions.CustomResource("naive", **api, **widget, opts=opts)
         ready = {"name": "ready", "namespace": self._running, "annotations": {"pulumi.com/waitFor": "condition=Ready"}}
         k8s.apiextensions.CustomResource("ready", **api, metadata=ready, opts=opts)
 
-    def _deployments(self, opts: pulumi.ResourceOptions) -> None:
-        skip = {"pulumi.com/skipAwait": "true"}
-        for name, namespace, annotations in (
-            ("stuck", self._stuck, {}),
-            ("skipped", self._stuck, skip),
-            ("running", self._running, {}),
+    def _deployments(self, opts: pulumi.ResourceOptions, short: pulumi.ResourceOptions) -> None:
+        for name, namespace, annotations, opts in (
+            ("stuck", self._stuck, {}, short),
+            ("skipped", self._stuck, {"pulumi.com/skipAwait": "true"}, opts),
+            ("running", self._running, {}, opts),
         ):
             meta = {"name": name, "namespace": namespace, "annotations": annotations}
             k8s.apps.v1.Deployment(name, metadata=meta, spec=deployment({"app": name}), opts=opts)
 
-    def _annotated(self, opts: pulumi.ResourceOptions) -> None:
-        for name, wanted in (
-            ("told", "jsonpath={.data['example.com/key']}=yes"),
-            ("untold", '["jsonpath={.data.k}", "jsonpath={.data.never}=yes"]'),
+    def _annotated(self, opts: pulumi.ResourceOptions, short: pulumi.ResourceOptions) -> None:
+        for name, wanted, opts in (
+            ("told", "jsonpath={.data['a.b']}=yes", opts),
+            ("untold", '["jsonpath={.data.k}", "jsonpath={.data.never}=yes"]', short),
         ):
             annotations = {"pulumi.com/waitFor": wanted}
             meta = {"name": name, "namespace": self._running, "annotations": annotations}
@@ -64,20 +64,17 @@ class Story:
     last: Outcome
 
 
-def soon(action: Callable[[], object]) -> threading.Thread:
-    """Repeat an action until it works, beside the engine."""
+def soon(action: Callable[[], object]) -> None:
+    """Do something beside the engine, as soon as it can be done."""
 
     def run() -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
+        while True:
             try:
                 return action()
-            except Exception:
+            except ApiError:
                 time.sleep(0.2)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=run, daemon=True).start()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +83,7 @@ def story(contract: Contract) -> Story:
     stuck, running = contract.namespace(), contract.namespace()
     program = Program(contract, stuck, running)
     kube.create(definition(program.group))
-    key = {"data": {"example.com/key": "yes"}}
+    key = {"data": {"a.b": "yes"}}
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     soon(lambda: kube.patch("v1", "ConfigMap", "told", running, key))
     soon(lambda: kube.patch(f"{program.group}/v1", "Widget", "ready", running, ready, subresource="status"))

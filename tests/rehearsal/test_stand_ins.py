@@ -9,6 +9,7 @@ from cryptography import x509
 
 from rehearsal.stand_ins.cert_manager import CertManager
 from rehearsal.stand_ins.gateway import GATEWAY_API, POOL_API, GatewayController
+from rehearsal.stand_ins.mirror import Mirror
 
 
 class Api:
@@ -54,18 +55,17 @@ def route(backend, namespace="models"):
     return item(GATEWAY_API, "HTTPRoute", "route", namespace, spec)
 
 
-def judged(*objects, running=True):
+def judged(*objects):
     """The statuses that the gateway stand-in writes for these objects."""
     api = Api()
-    controller = GatewayController(api, lambda: running)
+    controller = GatewayController(api, lambda: True)
     namespaces = [
         item("v1", "Namespace", "models", labels={"models": "yes"}),
         item("v1", "Namespace", "other"),
     ]
     for o in [GATEWAY, *namespaces, *objects]:
-        meta = o["metadata"]
-        controller._objects[o["kind"], meta.get("namespace", ""), meta["name"]] = o
-    controller._reconcile()
+        controller.objects.put(o)
+    controller.reconcile()
     return api.patched
 
 
@@ -115,10 +115,12 @@ CERTIFICATE = {
 }  # fmt: skip
 
 
-def issuer(tmp_path, objects, running=True):
+def issuer(tmp_path, objects):
     api = Api(objects)
-    manager = CertManager(api, tmp_path, lambda: running)
-    manager._reconcile()
+    mirror = Mirror(api, ())
+    for o in objects:
+        mirror.put(o)
+    CertManager(api, tmp_path, lambda: True).reconcile(mirror)
     return api
 
 

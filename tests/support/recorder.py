@@ -8,9 +8,11 @@ a resource of a type that it does not know is an error, so a new kind of resourc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import pulumi
 from google.protobuf import json_format
@@ -52,7 +54,7 @@ class Registration:
 
 @dataclass
 class Recording:
-    """Everything that a run registered, in order, and the program's outputs."""
+    """Everything that a run registered, in order, and what its program returned."""
 
     registrations: list[Registration] = field(default_factory=list)
     completed: set[str] = field(default_factory=set)
@@ -88,7 +90,9 @@ class _Echo(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         known = args.typ.startswith((KUBERNETES, COMPONENTS)) or args.typ in OTHER_TYPES
         if not known:
-            raise AssertionError(f"{args.name} is a {args.typ}: decide in tests/support/recorder.py what that means")
+            raise AssertionError(
+                f"{args.name} is a {args.typ}: decide in tests/support/recorder.py what that means"
+            )
         status = STATUS.get(args.typ)
         return f"{args.name}-id", {**args.inputs, **({"status": dict(status)} if status else {})}
 
@@ -111,8 +115,6 @@ class _Monitor(mocks.MockMonitor):
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         self._recording.completed.add(request.urn)
-        if "pulumi:pulumi:Stack" in request.urn:
-            self._recording.outputs = rpc.deserialize_properties(request.outputs)
         return super().RegisterResourceOutputs(request)
 
 
@@ -148,7 +150,9 @@ def _plain(value: Any, path: tuple[str, ...]) -> tuple[Any, list[tuple[str, ...]
         if value.get(rpc._special_sig_key) == rpc._special_secret_sig:
             return "[secret]", [path]
         parts = {key: _plain(item, (*path, key)) for key, item in value.items()}
-        return {key: part for key, (part, _) in parts.items()}, [s for _, found in parts.values() for s in found]
+        return {key: part for key, (part, _) in parts.items()}, [
+            s for _, found in parts.values() for s in found
+        ]
     if isinstance(value, list):
         items = [_plain(item, (*path, str(index))) for index, item in enumerate(value)]
         return [item for item, _ in items], [s for _, found in items for s in found]
@@ -156,12 +160,39 @@ def _plain(value: Any, path: tuple[str, ...]) -> tuple[Any, list[tuple[str, ...]
     return int(value) if isinstance(value, float) and value.is_integer() else value, []
 
 
-def record(program: Callable[[], Any], project: str = "llm-platform", stack: str = "test") -> Recording:
-    """Runs the program to its end and returns what it registered; its exceptions pass through."""
+def record(program: Callable[[], Mapping[str, Any] | None]) -> Recording:
+    """Runs the program to its end and returns what it registered; its exceptions pass through.
+
+    What it returns may hold Outputs; the recording has their values.
+    """
     recording = Recording()
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi.runtime.set_mocks(
-        _Echo(), project=project, stack=stack, preview=False, monitor=_Monitor(recording)
-    )
-    test(program)()
+
+    def recorded() -> pulumi.Output[None]:
+        return pulumi.Output.all(**(program() or {})).apply(recording.outputs.update)
+
+    with _own_event_loops():
+        pulumi.runtime.set_mocks(
+            _Echo(), project="llm-platform", stack="test", preview=False, monitor=_Monitor(recording)
+        )
+        test(recorded)()
     return recording
+
+
+@contextmanager
+def _own_event_loops() -> Iterator[None]:
+    """Closes every loop that is made inside: Pulumi's mocks leave one in each thread that answers."""
+    made: list[asyncio.AbstractEventLoop] = []
+    make = asyncio.new_event_loop
+
+    def tracked() -> asyncio.AbstractEventLoop:
+        made.append(make())
+        return made[-1]
+
+    with patch("asyncio.new_event_loop", tracked):
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        try:
+            yield
+        finally:
+            asyncio.set_event_loop(None)
+            for loop in made:
+                loop.close()

@@ -158,7 +158,11 @@ def routed(spec: ModelSpec, route: str) -> Manifest:
 
 
 def rollout(spec: ModelSpec, revision: str) -> Manifest:
-    """Fields of the Deployment that KServe makes; the provider awaits its rollout, and says why pods are not ready."""
+    """Fields of the Deployment that KServe makes; the provider awaits its rollout, and says why pods are not ready.
+
+    Nothing may put `waitFor` on this object: the provider reads it from the live one, where it would
+    replace the built-in await (docs/adr/0004).
+    """
     return manifest(
         "apps/v1",
         "Deployment",

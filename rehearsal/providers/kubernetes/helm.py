@@ -102,11 +102,13 @@ class Helm:
             text=True,
         )
         started, interrupted = time.monotonic(), False
+        unsent: str | None = stdin
         while True:
             try:
-                out, problems = process.communicate(stdin, timeout=1)
+                out, problems = process.communicate(unsent, timeout=1)
                 break
             except subprocess.TimeoutExpired:
+                unsent = None
                 self._say(f"helm {arguments[0]} {arguments[1]}: {time.monotonic() - started:.0f} s")
                 if self._stopping.is_set() and not interrupted:
                     # Helm then records the release as failed, or undoes it where it is atomic.

@@ -1,0 +1,68 @@
+"""A local copy of the objects that a stand-in acts on, kept by watches."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+
+from ops.kube import ApiError, Kube, Manifest
+
+# Events come in bursts; one round for each burst is enough.
+BURST_SECONDS = 0.05
+# Whether the program that we stand for runs is not an event, so it is asked now and then.
+IDLE_SECONDS = 1.0
+
+
+class Mirror:
+    """All objects of some kinds, by (kind, namespace, name); the namespace is empty for cluster-wide kinds."""
+
+    def __init__(self, kube: Kube, kinds: Iterable[tuple[str, str]]):
+        self._kube, self._kinds = kube, tuple(kinds)
+        self._objects: dict[tuple[str, str, str], Manifest] = {}
+        self._changed: queue.Queue[None] = queue.Queue()
+
+    def put(self, item: Manifest) -> None:
+        """Add or replace one object."""
+        self._objects[_key(item)] = item
+
+    def of(self, kind: str) -> list[Manifest]:
+        """All objects of a kind."""
+        return [item for key, item in list(self._objects.items()) if key[0] == kind]
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Manifest | None:
+        """One object, or None."""
+        return self._objects.get((kind, namespace, name))
+
+    def run(self, stop: threading.Event, act: Callable[[], None]) -> None:
+        """Follow the kinds and call `act` after every burst of changes, until told to stop."""
+        for api_version, kind in self._kinds:
+            threading.Thread(target=self._follow, args=(api_version, kind, stop), daemon=True).start()
+        while not stop.is_set():
+            self._drain()
+            try:
+                act()
+            except ApiError as error:
+                # Objects change and vanish while we write; the next round sees how they are then.
+                print(f"{act.__qualname__}: {error}", flush=True)
+
+    def _follow(self, api_version: str, kind: str, stop: threading.Event) -> None:
+        for event, item in self._kube.follow(api_version, kind, stop):
+            whole = {"apiVersion": api_version, "kind": kind, **item}
+            if event == "DELETED":
+                self._objects.pop(_key(whole), None)
+            else:
+                self.put(whole)
+            self._changed.put(None)
+
+    def _drain(self) -> None:
+        try:
+            self._changed.get(timeout=IDLE_SECONDS)
+            while True:
+                self._changed.get(timeout=BURST_SECONDS)
+        except queue.Empty:
+            return
+
+
+def _key(item: Manifest) -> tuple[str, str, str]:
+    return item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]
