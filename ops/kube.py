@@ -30,6 +30,13 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
+# "Too many requests" asks to come back, for example while a new definition's storage is prepared. Nothing else is
+# repeated here: only the caller knows whether that is safe.
+BUSY = urllib3.Retry(
+    total=None, connect=0, read=0, redirect=0, other=0, status=10,
+    status_forcelist={429}, allowed_methods=None, raise_on_status=False,
+)  # fmt: skip
+
 
 class ApiError(OpsError):
     """A refusal by the API server.
@@ -122,7 +129,7 @@ class Kube:
                 headers=headers,
                 body=None if body is None else json.dumps(body),
                 timeout=urllib3.Timeout(connect=5, read=timeout),
-                retries=False,
+                retries=BUSY,
                 preload_content=not stream,
             )
         except urllib3.exceptions.HTTPError as failure:

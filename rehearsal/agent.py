@@ -15,7 +15,7 @@ from rehearsal.cluster import ports
 from rehearsal.node import images, nodes
 from rehearsal.node.faults import Faults
 from rehearsal.node.kubelet import Kubelet
-from rehearsal.node.pod import Host
+from rehearsal.node.programs import Host
 from rehearsal.node.services import ServiceProxy
 from rehearsal.paths import Paths
 from rehearsal.processes import Processes

@@ -75,11 +75,11 @@ def copy_stack(paths: Paths, stack: str, artifacts: Path) -> dict[str, Any]:
     shutil.copy(CHECKOUT / "Pulumi.yaml", paths.work / "Pulumi.yaml")
     settings = yaml.safe_load((CHECKOUT / f"Pulumi.{stack}.yaml").read_text())
     config = settings["config"]
-    platform = config.setdefault(f"{PROJECT}:platform", {})
-    platform["artifacts"] = {"directory": str(artifacts), "verifyDigests": False}
     overrides = paths.work / "overrides.yaml"
     if overrides.exists():
         config |= yaml.safe_load(overrides.read_text()) or {}
+    platform = config.setdefault(f"{PROJECT}:platform", {})
+    platform["artifacts"] = {"directory": str(artifacts), "verifyDigests": False}
     target = paths.work / f"Pulumi.{stack}.yaml"
     # The engine keeps the salt of its encryption in this file; a new copy must not lose it.
     kept = yaml.safe_load(target.read_text()) if target.exists() else {}

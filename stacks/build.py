@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pulumi
@@ -12,13 +13,17 @@ from components.platform.platform import manifests_of, releases_of
 from stacks import translate
 from stacks.config import ConfigError, Problem, Secrets, StackConfig, from_pulumi
 from stacks.config.errors import path_of
-from stacks.config.kubeconfig import kubeconfig_paths
+from stacks.config.kubeconfig import kubeconfig_paths, server_of
 from stacks.layers import build_cluster, build_platform, build_serving
 from stacks.limits import limits
+from stacks.reach import reachable
 
 
 def main() -> None:
     """Runs the stack that Pulumi has selected. What is wrong with it is said in its own words, without a traceback."""
+    # The SDK keeps every future until the program ends, so collecting cycles finds nothing and costs half of
+    # the time that a hundred models take (benchmarks/program.py). The process is gone when the work is done.
+    gc.disable()
     try:
         config, secrets = from_pulumi(pulumi.Config())
         outputs = build(config, secrets)
@@ -60,6 +65,12 @@ def _check_kubeconfig(config: StackConfig) -> None:
     """Without a kubeconfig a preview still shows the plan; a change is refused before it begins."""
     paths = kubeconfig_paths(config.cluster.kubeconfig)
     if any(path.is_file() for path in paths):
+        if pulumi.runtime.is_dry_run() and not reachable(server_of(config.cluster)):
+            # The provider itself says nothing in a preview, and refuses in `up`.
+            pulumi.log.warn(
+                f"the cluster of context {config.cluster.context} cannot be reached: the plan is shown as for an "
+                "empty cluster, and `up` will refuse"
+            )
         return
     where = ", ".join(str(path) for path in paths)
     if pulumi.runtime.is_dry_run():

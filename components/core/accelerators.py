@@ -63,7 +63,7 @@ def _nvidia(name: str, product: str, memory_mib: int, **more: Any) -> Accelerato
         node_selector={"nvidia.com/gpu.product": product},
         tolerations=({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},),
         image_key="vllm-cuda",
-        startup_budget_seconds=60,
+        startup_budget_seconds=30,
         **more,
     )
 

@@ -39,7 +39,6 @@ class ModelService(Component):
     def __init__(self, name: str, args: ModelServiceArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__(name, opts)
         self._name, self._args = name, args
-        self._base = [args.gateway.resource, *args.namespace.ready, *args.after]
         route = self._route_spec()
         around = [
             self._define(role, item)
@@ -50,7 +49,9 @@ class ModelService(Component):
         self.register_outputs({"url": self.url})
 
     def _define(self, role: str, item: Manifest) -> pulumi.Resource:
-        return KubernetesObject(f"{self._name}-{role}", item, self.child(depends_on=self._base))
+        # The gateway stands for the kinds that these objects are of; what pods need is up to the service below.
+        after = [self._args.gateway.resource, self._args.namespace.resource]
+        return KubernetesObject(f"{self._name}-{role}", item, self.child(depends_on=after))
 
     def _account(self) -> Manifest:
         namespace = self._args.namespace
@@ -99,8 +100,9 @@ class ModelService(Component):
         budget = f"{spec.load_budget_seconds}s"
         timeouts = pulumi.CustomTimeouts(create=budget, update=budget)
         mark = revision(item["spec"])
+        before = [*self._args.after, *self._args.namespace.ready, *around]
         done: pulumi.Resource = KubernetesObject(
-            self._name, item, self.child(depends_on=[*self._base, *around], custom_timeouts=timeouts)
+            self._name, item, self.child(depends_on=before, custom_timeouts=timeouts)
         )
         waits = (
             ("routed", service.routed(spec, names[0])),

@@ -18,7 +18,7 @@ class ReleaseLock:
 
 @dataclass(frozen=True)
 class DeleteRevision:
-    """Delete the Secret of an upgrade that Helm never finished, so that the one before counts again."""
+    """Delete Helm's record of a revision that it never finished, so that the one before counts again, if any."""
 
     namespace: str
     secret: str
@@ -79,12 +79,17 @@ OBJECTS: Mapping[tuple[str, str], Rule] = {
 """(operation, what the cluster holds) -> what to do, for Kubernetes objects."""
 
 _REMOVE = "what is left of it is uninstalled; the next `up` installs it where wanted"
+_TAKE_OVER = (
+    "Helm's record of it is deleted; the next `up` installs it and takes over what is there "
+    "(to destroy the stack instead, run `up` before)"
+)
 _ROLL_BACK = "the unfinished revision is deleted, so that the one before counts; " + REPEAT
 
 RELEASES: Mapping[tuple[str, str], Rule] = {
     ("creating", "absent"): Rule("was to be installed, and was not", CREATE),
     ("creating", "settled"): Rule("was installed, and not recorded", CONTINUE, None),
-    ("creating", "installing"): Rule("its installation was interrupted", _REMOVE, cluster=Uninstall),
+    # Not uninstalled: deleting what it made could take minutes (definitions have finalizers), and Helm adopts it.
+    ("creating", "installing"): Rule("its installation was interrupted", _TAKE_OVER, cluster=DeleteRevision),
     ("creating", "uninstalling"): Rule(
         "the removal of its failed installation was interrupted", _REMOVE, cluster=Uninstall
     ),

@@ -8,7 +8,8 @@ import time
 
 from ops.kube import ApiError, Kube, Manifest
 from rehearsal.node.nodes import LABEL
-from rehearsal.node.pod import Host, PodWorker
+from rehearsal.node.pod import PodWorker
+from rehearsal.node.programs import Host
 from rehearsal.node.volumes import NotMountable
 
 REFRESH_SECONDS = 1.0

@@ -15,11 +15,6 @@ class NotMountable(Exception):
     """A volume's Secret or ConfigMap does not exist (yet); a kubelet waits for it."""
 
 
-def root_of(pod_directory: Path, container: Manifest) -> Path:
-    """The directory that stands for a container's root file system."""
-    return pod_directory / container["name"]
-
-
 def mount(kube: Kube, pod: Manifest, container: Manifest, root: Path) -> dict[str, list[Path]]:
     """Write the container's volumes below `root`; returns the files written by mount path."""
     volumes = {v["name"]: v for v in pod["spec"].get("volumes", [])}

@@ -156,10 +156,9 @@ class _Refusals(grpc.ServerInterceptor):
                 status = _Status(str(failure), failure.detail)
             except Refusal as refusal:
                 status = _Status(str(refusal))
-            except NotImplementedError:
-                # The generated servicer has already said "unimplemented", which the engine knows to handle.
-                raise
-            except Exception as error:
+            except NotImplementedError as error:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it was, the engine must hear of it
                 traceback.print_exc()
                 status = _Status(f"{type(error).__name__}: {error}")
             context.abort_with_status(status)

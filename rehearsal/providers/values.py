@@ -153,3 +153,8 @@ def _parts(value: Any) -> Any:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text: keeps tables of names readable."""
+    return tuple(text.split())

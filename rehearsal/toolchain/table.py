@@ -136,14 +136,6 @@ TOOLS: dict[str, Tool] = {
                 "helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34",
             ),
         ),
-        Tool(
-            name="kwok",
-            directory="kwok",
-            module="sigs.k8s.io/kwok",
-            package="sigs.k8s.io/kwok/cmd/kwok",
-            seconds=65,
-            stamps=("sigs.k8s.io/kwok/pkg/consts.Version={version}",),
-        ),
         Tool("lws", "lws", "sigs.k8s.io/lws", "sigs.k8s.io/lws/cmd", 70),
         Tool(
             name="epp",

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from stacks.config.cluster import Cluster
+from stacks.config.cluster import Cluster, ExistingCluster
 from stacks.config.errors import Problem, choice, path_of
 
 
@@ -47,6 +47,19 @@ def kubeconfig_problems(cluster: Cluster, environ: Mapping[str, str] = os.enviro
             choice(cluster.context, contexts) if contexts else "add the context, or set cluster.kubeconfig",
         )
     ]
+
+
+def server_of(cluster: ExistingCluster, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The API server's URL behind the stack's context; None where only a kubectl could tell (a proxy, no file)."""
+    content: dict[str, list[Any]] = {"contexts": [], "clusters": []}
+    for path in kubeconfig_paths(cluster.kubeconfig, environ):
+        if path.is_file():
+            file = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            for key, entries in content.items():
+                entries += file.get(key) or []
+    names = [c["context"]["cluster"] for c in content["contexts"] if c["name"] == cluster.context]
+    found = [c["cluster"] for c in content["clusters"] if c["name"] in names]
+    return found[0].get("server") if found and not found[0].get("proxy-url") else None
 
 
 def _contexts(path: Path) -> list[str]:

@@ -189,7 +189,7 @@ class Model(Strict):
     load_budget_seconds: int = entry(
         "Time from the start of a pod to Ready: download, load, compile. `up` fails after it.",
         900,
-        ge=60,
+        ge=30,
         le=7200,
         unit="seconds",
     )
@@ -213,9 +213,20 @@ def _short_enough(name: str) -> str:
     return name
 
 
+def _not_taken(name: str) -> str:
+    if name == "default":
+        raise refusal(
+            '"default" is the name of the service account that every namespace has',
+            "the model's own account of that name could not be created",
+            "use another name",
+        )
+    return name
+
+
 ModelName = Annotated[
     str,
     AfterValidator(dns_label),
     AfterValidator(_short_enough),
+    AfterValidator(_not_taken),
     WithJsonSchema({"type": "string", "pattern": rf"^[a-z]([-a-z0-9]{{0,{MAX_MODEL_NAME - 2}}}[a-z0-9])?$"}),
 ]

@@ -118,6 +118,13 @@ CASES = {
         f"has {MAX_MODEL_NAME + 1} characters",
         f"use {MAX_MODEL_NAME}",
     ),
+    "name of the default account": (
+        "existing",
+        {"models/default": SMALL},
+        "models.default",
+        "service account that every namespace has",
+        "use another name",
+    ),
     "bad namespace": (
         "existing",
         {"models/qwen/namespace": "Models"},

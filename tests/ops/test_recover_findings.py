@@ -146,7 +146,7 @@ PENDING_UPGRADE = (revision(1), revision(2, "pending-upgrade"))
         ("creating", (), [Clear]),
         ("creating", (revision(),), [Adopt]),
         ("creating", (revision(status="failed"),), [Adopt]),
-        ("creating", (revision(status="pending-install"),), [Uninstall, Clear]),
+        ("creating", (revision(status="pending-install"),), [DeleteRevision, Clear]),
         ("creating", (revision(status="uninstalling"),), [Uninstall, Clear]),
         ("updating", (), [Forget]),
         ("updating", (revision(),), [Retry]),

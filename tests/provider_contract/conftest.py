@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.metadata
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -65,7 +67,7 @@ class Stack:
 
     def __init__(self, paths: Paths, name: str):
         self._paths, self.name = paths, name
-        work = paths.work / name
+        self._work = work = paths.work / name
         work.mkdir()
         self._stack = automation.create_stack(
             name, project_name=PROJECT, program=lambda: None, opts=self._options(work)
@@ -104,6 +106,16 @@ class Stack:
 
     def destroy(self) -> Outcome:
         return self._run("destroy", lambda: None, continue_on_error=True)
+
+    def interrupt(self) -> None:
+        """What the user's Ctrl-C does to the engine that runs."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+                if arguments[0].endswith(b"pulumi") and (entry / "cwd").readlink() == self._work:
+                    os.kill(int(entry.name), signal.SIGINT)
+            except OSError:
+                continue  # A process that ended meanwhile, or is not ours.
 
     def state_text(self) -> str:
         """The stack's state as it is stored."""
@@ -177,7 +189,9 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
 
 def _end_program() -> None:
     """End what a program left in this process: where the engine fails it, the SDK may wait for ever."""
-    while loops := [o for o in gc.get_objects() if isinstance(o, asyncio.BaseEventLoop) and not o.is_closed()]:
+    while loops := [
+        o for o in gc.get_objects() if isinstance(o, asyncio.BaseEventLoop) and not o.is_closed()
+    ]:
         for loop in loops:
             if loop.is_running():
                 loop.call_soon_threadsafe(loop.stop)
@@ -187,9 +201,11 @@ def _end_program() -> None:
 
 
 def install_plugins(paths: Paths) -> None:
-    """Put launchers of our plugins, or links to the official ones, on the engine's PATH."""
+    """Give the engine launchers of our plugins, or links to the official ones, as if it had downloaded them."""
     for plugin in PLUGINS:
-        target = paths.bin / f"pulumi-resource-{plugin}"
+        version = importlib.metadata.version(f"pulumi-{plugin}")
+        target = paths.pulumi_home / "plugins" / f"resource-{plugin}-v{version}" / f"pulumi-resource-{plugin}"
+        target.parent.mkdir(parents=True)
         if OFFICIAL:
             target.symlink_to(Path(OFFICIAL).resolve() / target.name)
         else:
@@ -205,7 +221,7 @@ class Kubelet:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Kubelet:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -224,8 +240,17 @@ class Kubelet:
 
     def _status(self) -> Manifest:
         ready = not self._waiting
-        state = {"running": {}} if ready else {"waiting": {"reason": self._waiting, "message": "no such image"}}
-        container = {"name": "main", "image": "x", "imageID": "", "ready": ready, "restartCount": 0, "state": state}
+        state = (
+            {"running": {}} if ready else {"waiting": {"reason": self._waiting, "message": "no such image"}}
+        )
+        container = {
+            "name": "main",
+            "image": "x",
+            "imageID": "",
+            "ready": ready,
+            "restartCount": 0,
+            "state": state,
+        }
         kinds = {"PodScheduled": True, "Initialized": True, "ContainersReady": ready, "Ready": ready}
         conditions = [{"type": kind, "status": str(value)} for kind, value in kinds.items()]
         phase = "Running" if ready else "Pending"
@@ -236,12 +261,23 @@ def definition(group: str, kind: str = "Widget") -> Manifest:
     """A CRD that takes anything."""
     plural = f"{kind.lower()}s"
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}, "schema": schema}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": schema,
+    }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": f"{plural}.{group}"},
-        "spec": {"group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural}, "versions": [version]},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [version],
+        },
     }
 
 

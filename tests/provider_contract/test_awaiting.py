@@ -14,6 +14,8 @@ import pytest
 from ops.kube import ApiError, Manifest
 from tests.provider_contract.conftest import Contract, Kubelet, Outcome, definition, deployment
 
+pytestmark = pytest.mark.rehearsed
+
 SHORT = pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="2s", update="60s"))
 
 
@@ -32,26 +34,30 @@ class Program:
         widget = {"metadata": {"name": "naive", "namespace": self._running}}
         api = {"api_version": f"{self.group}/v1", "kind": "Widget"}
         k8s.apiextensions.CustomResource("naive", **api, **widget, opts=opts)
-        ready = {"name": "ready", "namespace": self._running, "annotations": {"pulumi.com/waitFor": "condition=Ready"}}
+        ready = {
+            "name": "ready",
+            "namespace": self._running,
+            "annotations": {"pulumi.com/waitFor": "condition=Ready"},
+        }
         k8s.apiextensions.CustomResource("ready", **api, metadata=ready, opts=opts)
 
     def _deployments(self, opts: pulumi.ResourceOptions, short: pulumi.ResourceOptions) -> None:
-        for name, namespace, annotations, opts in (
+        for name, namespace, notes, options in (
             ("stuck", self._stuck, {}, short),
             ("skipped", self._stuck, {"pulumi.com/skipAwait": "true"}, opts),
             ("running", self._running, {}, opts),
         ):
-            meta = {"name": name, "namespace": namespace, "annotations": annotations}
-            k8s.apps.v1.Deployment(name, metadata=meta, spec=deployment({"app": name}), opts=opts)
+            meta = {"name": name, "namespace": namespace, "annotations": notes}
+            k8s.apps.v1.Deployment(name, metadata=meta, spec=deployment({"app": name}), opts=options)
 
     def _annotated(self, opts: pulumi.ResourceOptions, short: pulumi.ResourceOptions) -> None:
-        for name, wanted, opts in (
+        for name, wanted, options in (
             ("told", "jsonpath={.data['a.b']}=yes", opts),
             ("untold", '["jsonpath={.data.k}", "jsonpath={.data.never}=yes"]', short),
         ):
-            annotations = {"pulumi.com/waitFor": wanted}
-            meta = {"name": name, "namespace": self._running, "annotations": annotations}
-            k8s.core.v1.ConfigMap(name, metadata=meta, data={"k": "v"}, opts=opts)
+            notes = {"pulumi.com/waitFor": wanted}
+            meta = {"name": name, "namespace": self._running, "annotations": notes}
+            k8s.core.v1.ConfigMap(name, metadata=meta, data={"k": "v"}, opts=options)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def soon(action: Callable[[], object]) -> None:
         while True:
             try:
                 return action()
-            except ApiError:
+            except (ApiError, LookupError, TypeError):
                 time.sleep(0.2)
 
     threading.Thread(target=run, daemon=True).start()
@@ -128,3 +134,24 @@ def test_the_next_run_updates_what_was_half_made_and_then_nothing_is_left_to_do(
     assert story.second.changed == {"stuck": ["update"], "untold": ["update"]}
     assert story.same_uid == story.uid
     assert story.last.changed == {}
+
+
+def test_an_interrupt_ends_a_wait_and_keeps_what_was_made(contract):
+    stack, namespace = contract.stack(), contract.namespace()
+    spec = deployment({"app": "slow"})
+
+    def program():
+        meta = {"name": "slow", "namespace": namespace}
+        k8s.apps.v1.Deployment("slow", metadata=meta, spec=spec, opts=contract.provider())
+
+    def interrupt() -> None:
+        observed = contract.kube.get("apps/v1", "Deployment", "slow", namespace)["status"][
+            "observedGeneration"
+        ]
+        assert observed
+        stack.interrupt()
+
+    soon(interrupt)
+    outcome = stack.up(program)
+    assert not outcome.ok and 'Resource operation was cancelled for "slow"' in outcome.output
+    assert stack.state()["slow"]["initErrors"]

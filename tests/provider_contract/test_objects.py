@@ -13,7 +13,10 @@ import pytest
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Outcome, definition, deployment
 
+pytestmark = pytest.mark.rehearsed
+
 SKIP = {"pulumi.com/skipAwait": "true"}
+BACKGROUND = {"pulumi.com/deletionPropagationPolicy": "background"}
 SECOND = {
     "role": "b", "command": ["b"], "label": "b", "type": "example.com/b", "image": "x:2", "data": {"k": "2"}, "finalizer": True,
 }  # fmt: skip
@@ -40,7 +43,9 @@ class Program:
         if self.v.finalizer:
             brief = pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(delete="1s"))
             held = pulumi.ResourceOptions.merge(opts, brief)
-            k8s.core.v1.ConfigMap("held", metadata=self._meta("held", finalizers=["example.com/hold"]), opts=held)
+            k8s.core.v1.ConfigMap(
+                "held", metadata=self._meta("held", finalizers=["example.com/hold"]), opts=held
+            )
 
     def _rewritten(self, opts: pulumi.ResourceOptions) -> None:
         """In spellings that the API server rewrites: quantities, empty values, string data, numbers."""
@@ -48,13 +53,15 @@ class Program:
         container = {
             "stdin": False,
             "env": [{"name": "A", "value": "1"}, {"name": "EMPTY", "value": ""}],
-            "resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {"cpu": 2, "nvidia.com/gpu": 1}},
+            "resources": {
+                "requests": {"cpu": "0.5", "memory": "1024Mi"},
+                "limits": {"cpu": 2, "nvidia.com/gpu": 1},
+            },
             "securityContext": {"allowPrivilegeEscalation": False},
         }
         volume = {"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "2048Mi"}}
         spec = deployment(labels, 0, hostNetwork=False, volumes=[volume], container=container)
         k8s.apps.v1.Deployment("deployment", metadata=self._meta("d"), spec=spec, opts=opts)
-        k8s.core.v1.Namespace("made", metadata={"name": f"{self._namespace}-made"}, opts=opts)
         service = {"clusterIP": "None", "ports": [{"port": 80}], "selector": labels}
         k8s.core.v1.Service("service", metadata=self._meta("svc"), spec=service, opts=opts)
         policy = {"podSelector": {}, "ingress": []}
@@ -67,7 +74,7 @@ class Program:
         crd = k8s.apiextensions.v1.CustomResourceDefinition("crd", metadata=name, spec=spec, opts=opts)
         after = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[crd]))
         k8s.apiextensions.CustomResource(
-            "widget", api_version=f"{group}/v1", kind="Widget", metadata=self._meta("w"),
+            "widget", api_version=f"{group}/v1", kind="Widget", metadata=self._meta("w", annotations=BACKGROUND),
             spec={"size": 3, "ratio": 0.5, "empty": "", "list": [1, {"a": "b"}]}, opts=after,
         )  # fmt: skip
 
@@ -130,7 +137,11 @@ def story(contract: Contract) -> Story:
     uid = kube.get("v1", "ConfigMap", "mutable", namespace)["metadata"]["uid"]
     program.v = SimpleNamespace(**SECOND)
     foreseen = stack.preview(program)
-    scale = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "scaled", "namespace": namespace}}
+    scale = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "scaled", "namespace": namespace},
+    }
     kube.apply({**scale, "spec": {"replicas": 3}}, "autoscaler", force=True)
     changed = stack.up(program)
     assert changed.ok, changed.output

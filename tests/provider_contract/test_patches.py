@@ -11,6 +11,8 @@ import pytest
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Kubelet, Outcome, definition, deployment
 
+pytestmark = pytest.mark.rehearsed
+
 
 @dataclass(frozen=True)
 class Story:
@@ -31,11 +33,21 @@ def story(contract: Contract) -> Story:
     stack, kube, namespace = contract.stack(), contract.kube, contract.namespace()
     group = f"{namespace}.example.com"
     shared, foreign = definition(group), definition(group, "Gadget")
-    kube.apply({**foreign, "metadata": {**foreign["metadata"], "labels": {"theirs": "yes"}}}, "other-installer")
-    labelled = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"theirs": "yes"}}}
+    kube.apply(
+        {**foreign, "metadata": {**foreign["metadata"], "labels": {"theirs": "yes"}}}, "other-installer"
+    )
+    labelled = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": namespace, "labels": {"theirs": "yes"}},
+    }
     kube.apply(labelled, "somebody-else")
     wait = {"pulumi.com/waitFor": "jsonpath={.data.never}"}
-    waiting = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "waiting", "namespace": namespace, "annotations": wait}}
+    waiting = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "waiting", "namespace": namespace, "annotations": wait},
+    }
     kube.create(waiting)
 
     def program():
@@ -114,7 +126,12 @@ def test_deleting_a_patch_gives_up_its_fields_only(story):
 def test_a_patch_of_a_deployment_waits_for_its_rollout(contract):
     stack, kube, namespace = contract.stack(), contract.kube, contract.namespace()
     meta = {"name": "d", "namespace": namespace}
-    manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": deployment({"app": "x"})}
+    manifest = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta,
+        "spec": deployment({"app": "x"}),
+    }
     kube.create(manifest)
 
     def program():

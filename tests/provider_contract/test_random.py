@@ -14,6 +14,8 @@ import pytest
 
 from tests.provider_contract.conftest import Contract, Outcome
 
+pytestmark = pytest.mark.rehearsed
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -43,7 +45,9 @@ def story(contract: Contract) -> Story:
         pulumi.export("plain", pulumi.Output.unsecret(password.result).apply(len))
         pulumi.export("password", password.result)
         pulumi.export("number", number.result)
-        pulumi.export("id", {"hex": identity.hex, "dec": identity.dec, "url": identity.b64_url, "id": identity.id})
+        pulumi.export(
+            "id", {"hex": identity.hex, "dec": identity.dec, "url": identity.b64_url, "id": identity.id}
+        )
         pulumi.export("pet", pet.id)
         pulumi.export("uuid", unique.result)
 

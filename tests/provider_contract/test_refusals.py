@@ -11,9 +11,16 @@ import pytest
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Outcome, definition
 
+pytestmark = pytest.mark.rehearsed
+
 
 def config_map(name: str, namespace: str, **more: object) -> Manifest:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, **more}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        **more,
+    }
 
 
 def broken_webhook(contract: Contract, group: str) -> None:
@@ -26,7 +33,10 @@ def broken_webhook(contract: Contract, group: str) -> None:
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
     }
-    configuration = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+    }
     contract.kube.create({**configuration, "metadata": {"name": group}, "webhooks": [hook]})
 
 
@@ -78,7 +88,9 @@ def story(contract: Contract) -> Story:
     data["k"] = "2"
     conflict, conflict_state = stack.up(program), stack.state()
     annotations["pulumi.com/patchForce"] = "true"
-    return Story(contract, namespace, foreseen, first, first_state, conflict, conflict_state, stack.up(program))
+    return Story(
+        contract, namespace, foreseen, first, first_state, conflict, conflict_state, stack.up(program)
+    )
 
 
 def _without_hooked(contract: Contract, namespace: str, group: str) -> None:
@@ -143,7 +155,9 @@ def test_an_invalid_object_fails_in_the_preview_with_the_servers_words(contract)
 
     def program():
         spec = {"ports": [{"port": 99999999}]}
-        k8s.core.v1.Service("bad", metadata={"name": "b", "namespace": namespace}, spec=spec, opts=contract.provider())
+        k8s.core.v1.Service(
+            "bad", metadata={"name": "b", "namespace": namespace}, spec=spec, opts=contract.provider()
+        )
 
     outcome = contract.stack().preview(program)
     assert not outcome.ok and "spec.ports[0].port" in outcome.output

@@ -17,6 +17,8 @@ import pytest
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Outcome
 
+pytestmark = pytest.mark.rehearsed
+
 CONFIG_MAP = """apiVersion: v1
 kind: ConfigMap
 metadata: {name: "{{ .Release.Name }}-cm"}
@@ -54,7 +56,9 @@ class Program:
         # A wait that is meant to succeed gets time, one that is not does not.
         secret = {**self.values, "password": pulumi.Output.secret("hush-hush")}
         files = [pulumi.StringAsset("fromFile: yes-it-is\na: overridden\n")]
-        release = self._release("good", self.good, values=secret, value_yaml_files=files, atomic=True, timeout=60)
+        release = self._release(
+            "good", self.good, values=secret, value_yaml_files=files, atomic=True, timeout=60
+        )
         pulumi.export("status", release.status)
         self._release("kept", self.stuck if self.all else self.good, timeout=2)
         if self.all:
@@ -63,7 +67,9 @@ class Program:
             self._release("pending", self.good)
 
     def _release(self, name: str, source: str, **more: object) -> k8s.helm.v3.Release:
-        return k8s.helm.v3.Release(name, name=name, chart=source, namespace=self._namespace, opts=self._opts, **more)
+        return k8s.helm.v3.Release(
+            name, name=name, chart=source, namespace=self._namespace, opts=self._opts, **more
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,9 @@ class Helm:
     def killed_install(self, name: str, source: str) -> None:
         """Leave a release as a crash in the middle of its installation does."""
         process = subprocess.Popen(
-            [*self._command, "install", name, source, "--wait"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*self._command, "install", name, source, "--wait"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         while self.releases().get(name) != "pending-install":
             time.sleep(0.1)

@@ -10,7 +10,9 @@ import pulumi_random as random
 import pytest
 import yaml
 
-from tests.provider_contract.conftest import Contract, Outcome
+from tests.provider_contract.conftest import CONTEXT, Contract, Outcome
+
+pytestmark = pytest.mark.rehearsed
 
 
 def config_map(name: str, provider: k8s.Provider) -> k8s.core.v1.ConfigMap:
@@ -48,6 +50,10 @@ def test_a_preview_works_without_a_cluster_or_with_one_that_is_not_known_yet(sto
         assert story.foreseen.changed[name] == ["create"]
 
 
+def test_the_provider_says_nothing_of_it_in_a_preview(story):
+    assert "unreachable" not in story.foreseen.output
+
+
 def test_creation_is_refused_without_a_cluster(story):
     assert not story.tried.ok
     assert story.tried.output.count("configured Kubernetes cluster is unreachable") >= 3
@@ -60,6 +66,26 @@ def test_the_reason_names_the_context(story):
 
 def test_a_kubeconfig_that_becomes_known_is_used(story):
     assert "known-later" in story.state
+
+
+def test_deletion_is_refused_without_a_cluster_unless_state_may_forget_it(contract):
+    stack = contract.stack()
+    inputs: dict[str, object] = {"context": CONTEXT}
+
+    def program():
+        provider = k8s.Provider("cluster", cluster_identifier="one", **inputs)
+        if inputs["context"] == CONTEXT:
+            config_map(f"kept-{stack.name}", provider)
+
+    assert stack.up(program).ok
+    inputs["context"] = "no-such-context"
+    refused = stack.up(program)
+    assert not refused.ok and "PULUMI_K8S_DELETE_UNREACHABLE" in refused.output
+    assert f"kept-{stack.name}" in stack.state()
+    inputs["delete_unreachable"] = True
+    assert stack.up(program).ok
+    assert f"kept-{stack.name}" not in stack.state()
+    assert contract.kube.get("v1", "ConfigMap", f"kept-{stack.name}", "default")
 
 
 @dataclass(frozen=True)

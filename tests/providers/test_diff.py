@@ -29,7 +29,11 @@ from rehearsal.providers.values import UNKNOWN, Asset, Secret, from_struct, to_s
         ({"a": 1}, {}, [Change(("a",), DELETE, None)]),
         ({}, {"a": {"b": 1}}, [Change(("a",), ADD, {"b": 1})]),
         ({"a": [1, 2]}, {"a": [1]}, [Change(("a", 1), DELETE, None)]),
-        ({"a": [{"b": 1}]}, {"a": [{"b": 2}, 3]}, [Change(("a", 0, "b"), UPDATE, 2), Change(("a", 1), ADD, 3)]),
+        (
+            {"a": [{"b": 1}]},
+            {"a": [{"b": 2}, 3]},
+            [Change(("a", 0, "b"), UPDATE, 2), Change(("a", 1), ADD, 3)],
+        ),
         ({"a": {"b": 1}}, {"a": [1]}, [Change(("a",), UPDATE, [1])]),
         ({"a": 1}, {"a": UNKNOWN}, [Change(("a",), UPDATE, UNKNOWN)]),
         ({}, {"a": UNKNOWN}, [Change(("a",), ADD, UNKNOWN)]),
@@ -41,7 +45,8 @@ def test_changes_are_as_deep_as_both_sides_have_the_same_shape(old, new, expecte
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [("0.5", "500m"), ("1024Mi", "1Gi"), (1, "1"), ("1000", "1k"), ("1e3", "1k"), ("2.0", 2)]
+    ("left", "right"),
+    [("0.5", "500m"), ("1024Mi", "1Gi"), (1, "1"), ("1000", "1k"), ("1e3", "1k"), ("2.0", 2)],
 )
 def test_the_same_quantity_may_be_written_differently_where_quantities_are(left, right):
     assert quantity(left) == quantity(right)
@@ -89,7 +94,13 @@ def test_paths_read_as_they_are_written(path, text):
 
 
 def test_property_values_survive_the_wire_with_their_marks():
-    given = {"a": [1, 2.5, None, True, "x"], "s": Secret({"k": "v"}), "u": UNKNOWN, "f": Asset((("text", "t"),)), "e": {}}
+    given = {
+        "a": [1, 2.5, None, True, "x"],
+        "s": Secret({"k": "v"}),
+        "u": UNKNOWN,
+        "f": Asset((("text", "t"),)),
+        "e": {},
+    }
     assert from_struct(to_struct(given)) == given
 
 
@@ -110,13 +121,21 @@ def kubeconfig(server: str, user: str = "u") -> str:
         ({"kubeconfig": kubeconfig("a")}, {"kubeconfig": kubeconfig("b")}, ["kubeconfig"]),
         ({"kubeconfig": kubeconfig("a")}, {"kubeconfig": kubeconfig("a", "other-user")}, []),
         ({"kubeconfig": kubeconfig("a")}, {"kubeconfig": UNKNOWN}, ["kubeconfig"]),
-        ({"kubeconfig": kubeconfig("a")}, {"kubeconfig": kubeconfig("b"), "clusterIdentifier": "x"}, ["kubeconfig"]),
+        (
+            {"kubeconfig": kubeconfig("a")},
+            {"kubeconfig": kubeconfig("b"), "clusterIdentifier": "x"},
+            ["kubeconfig"],
+        ),
         (
             {"kubeconfig": kubeconfig("a"), "clusterIdentifier": "x"},
             {"kubeconfig": kubeconfig("b"), "clusterIdentifier": "x"},
             [],
         ),
-        ({"kubeconfig": kubeconfig("a"), "clusterIdentifier": "x"}, {"kubeconfig": UNKNOWN, "clusterIdentifier": "x"}, []),
+        (
+            {"kubeconfig": kubeconfig("a"), "clusterIdentifier": "x"},
+            {"kubeconfig": UNKNOWN, "clusterIdentifier": "x"},
+            [],
+        ),
         ({"clusterIdentifier": "x"}, {"clusterIdentifier": "y"}, ["clusterIdentifier"]),
         ({}, {"clusterIdentifier": "y"}, []),
     ],

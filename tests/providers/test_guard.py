@@ -20,7 +20,11 @@ def environ(tmp_path: Path) -> dict[str, str]:
     """The environment of a rehearsal."""
     home = tmp_path / "home"
     home.mkdir()
-    return {"LLMP_REHEARSAL": str(tmp_path), "HOME": str(home), "PULUMI_BACKEND_URL": f"file://{tmp_path}/state"}
+    return {
+        "LLMP_REHEARSAL": str(tmp_path),
+        "HOME": str(home),
+        "PULUMI_BACKEND_URL": f"file://{tmp_path}/state",
+    }
 
 
 def start(plugin: str, environ: dict[str, str]) -> subprocess.Popen[str]:

@@ -28,7 +28,9 @@ class FakeKube:
     """Objects by (kind, name)."""
 
     def __init__(self, *objects: dict[str, Any]):
-        self._objects = [{**o, "metadata": {"name": o["kind"].lower(), **o.get("metadata", {})}} for o in objects]
+        self._objects = [
+            {**o, "metadata": {"name": o["kind"].lower(), **o.get("metadata", {})}} for o in objects
+        ]
 
     def get(self, api_version, kind, name, namespace=None):
         return next((o for o in self._objects if (o["kind"], o["metadata"]["name"]) == (kind, name)), None)
@@ -97,7 +99,15 @@ def test_annotated_waits(expression, ready):
 
 @pytest.mark.parametrize(
     "expression",
-    ["", "Ready", "[]", "jsonpath=.status.phase=Running", "jsonpath='{.a}'=b", "jsonpath={.a}=b=c", "jsonpath={.a}="],
+    [
+        "",
+        "Ready",
+        "[]",
+        "jsonpath=.status.phase=Running",
+        "jsonpath='{.a}'=b",
+        "jsonpath={.a}=b=c",
+        "jsonpath={.a}=",
+    ],
 )
 def test_annotations_that_say_nothing_clear_are_refused(expression):
     with pytest.raises(custom.BadExpression):
@@ -113,25 +123,41 @@ def test_a_condition_of_an_older_generation_does_not_count():
 def test_a_false_condition_is_told_with_reason_and_message():
     condition = {"type": "Ready", "status": "False", "reason": "NoGateway", "message": "gateway is missing"}
     progress = custom.parse("condition=Ready")(look({"kind": "Model", "status": {"conditions": [condition]}}))
-    assert progress.reasons == ("Model ns/x: condition Ready=False (want True): NoGateway: gateway is missing",)
+    assert progress.reasons == (
+        "Model ns/x: condition Ready=False (want True): NoGateway: gateway is missing",
+    )
 
 
 def deployment(revision: str = "2", observed: int = 2, **conditions: tuple[str, str]) -> dict[str, Any]:
-    listed = [{"type": k, "status": s, "reason": r, "message": f"about {k}"} for k, (s, r) in conditions.items()]
+    listed = [
+        {"type": k, "status": s, "reason": r, "message": f"about {k}"} for k, (s, r) in conditions.items()
+    ]
     meta = {**META, "annotations": {"deployment.kubernetes.io/revision": revision}}
-    return {"metadata": meta, "spec": {"replicas": 1}, "status": {"observedGeneration": observed, "conditions": listed}}
+    return {
+        "metadata": meta,
+        "spec": {"replicas": 1},
+        "status": {"observedGeneration": observed, "conditions": listed},
+    }
 
 
 def replica_set(ready: int, revision: str = "2") -> dict[str, Any]:
     annotations = {"deployment.kubernetes.io/revision": revision}
     meta = {"uid": f"rs{revision}", "annotations": annotations, "ownerReferences": [{"uid": "u"}]}
-    return {"kind": "ReplicaSet", "metadata": meta, "spec": {"replicas": 1}, "status": {"readyReplicas": ready}}
+    return {
+        "kind": "ReplicaSet",
+        "metadata": meta,
+        "spec": {"replicas": 1},
+        "status": {"readyReplicas": ready},
+    }
 
 
 def pod(reason: str, revision: str = "2") -> dict[str, Any]:
     kinds = {"PodScheduled": "True", "Initialized": "True", "Ready": "False"}
     container = {"name": "main", "ready": False, "state": {"waiting": {"reason": reason, "message": "m"}}}
-    status = {"conditions": [{"type": k, "status": s} for k, s in kinds.items()], "containerStatuses": [container]}
+    status = {
+        "conditions": [{"type": k, "status": s} for k, s in kinds.items()],
+        "containerStatuses": [container],
+    }
     return {"kind": "Pod", "metadata": {"ownerReferences": [{"uid": f"rs{revision}"}]}, "status": status}
 
 
@@ -144,7 +170,11 @@ AVAILABLE, COMPLETE = ("True", "MinimumReplicasAvailable"), ("True", "NewReplica
         (deployment(Available=AVAILABLE, Progressing=COMPLETE), [replica_set(1)], True),
         (deployment(Available=AVAILABLE, Progressing=COMPLETE, observed=1), [replica_set(1)], False),
         (deployment(Available=AVAILABLE, Progressing=("True", "ReplicaSetUpdated")), [replica_set(1)], False),
-        (deployment("1", Available=AVAILABLE, Progressing=("True", "ReplicaSetUpdated")), [replica_set(1, "1")], True),
+        (
+            deployment("1", Available=AVAILABLE, Progressing=("True", "ReplicaSetUpdated")),
+            [replica_set(1, "1")],
+            True,
+        ),
         (deployment(Available=("False", "Few"), Progressing=COMPLETE), [replica_set(1)], False),
         (deployment(Available=AVAILABLE, Progressing=COMPLETE), [replica_set(1, "1")], False),
         (deployment(Available=AVAILABLE, Progressing=COMPLETE), [replica_set(0)], False),
@@ -164,14 +194,19 @@ def test_a_deployment_tells_of_the_pods_of_the_newest_revision_only():
 
 def test_a_pod_that_no_node_takes_says_why():
     waiting = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
-    assert pods.pod_ready(look({"status": {"conditions": [waiting]}})).reasons == ("[Pod ns/x]: [Unschedulable] 0/1 nodes",)
+    assert pods.pod_ready(look({"status": {"conditions": [waiting]}})).reasons == (
+        "[Pod ns/x]: [Unschedulable] 0/1 nodes",
+    )
 
 
 def test_a_container_that_ended_says_how():
     ended = {"reason": "Error", "exitCode": 3, "finishedAt": "2026-01-01T00:00:00Z"}
     container = {"name": "main", "ready": False, "state": {"running": {}}, "lastState": {"terminated": ended}}
     conditions = [{"type": k, "status": "True"} for k in ("PodScheduled", "Initialized")]
-    status = {"conditions": [*conditions, {"type": "Ready", "status": "False"}], "containerStatuses": [container]}
+    status = {
+        "conditions": [*conditions, {"type": "Ready", "status": "False"}],
+        "containerStatuses": [container],
+    }
     assert "(Error: exit code 3)" in pods.pod_ready(look({"status": status})).reasons[0]
 
 
@@ -180,7 +215,11 @@ def test_a_container_that_ended_says_how():
     [
         ([], False, False),
         ([{"type": "Complete", "status": "True"}], True, False),
-        ([{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}], False, True),
+        (
+            [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}],
+            False,
+            True,
+        ),
         ([{"type": "Failed", "status": "True", "reason": "Other", "message": "m"}], False, False),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 from rehearsal.node import images, volumes
 from rehearsal.node.faults import Faults
 from rehearsal.node.images import Container, Placement, Program
+from rehearsal.node.programs import relocated
+from rehearsal.node.report import Report
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,43 @@ def test_a_missing_secret_holds_the_container_back_unless_it_is_optional(tmp_pat
         volumes.mount(OneSecret({}), manifest, container, tmp_path)
     manifest, container = pod("absent", optional=True)
     assert volumes.mount(OneSecret({}), manifest, container, tmp_path) == {"/certs": []}
+
+
+@pytest.mark.parametrize(
+    ("argument", "result"),
+    [
+        ("--config=/etc/app/config.yaml", "--config={root}/etc/app/config.yaml"),
+        (
+            "serve --cert /etc/app/tls.crt --key /etc/app/tls.key",
+            "serve --cert {root}/etc/app/tls.crt --key {root}/etc/app/tls.key",
+        ),
+        ("--config=/etc/application.yaml", "--config=/etc/application.yaml"),
+        ("--models=/mnt/models", "--models=/mnt/models"),
+    ],
+)
+def test_only_paths_of_mounted_files_are_relocated(argument, result, tmp_path):
+    mounted = {"/etc/app": [tmp_path / "etc/app/config.yaml"], "/mnt/models": []}
+    assert relocated(argument, mounted, tmp_path) == result.format(root=tmp_path)
+
+
+class Writes:
+    """The API, as far as reports write to it."""
+
+    def __init__(self):
+        self.statuses = []
+
+    def patch(self, api_version, kind, name, namespace, body, **_):
+        self.statuses.append(body["status"])
+
+
+def test_a_status_is_written_once_and_keeps_the_time_of_its_last_change():
+    api = Writes()
+    manifest = {"metadata": {"name": "pod", "namespace": "models"}, "spec": {"containers": []}}
+    report = Report(api, manifest, "127.10.0.1")
+    for ready in (False, False, True):
+        report.containers("Running", [], ready)
+    first, second = api.statuses
+    since = [{c["type"]: c["lastTransitionTime"] for c in s["conditions"]} for s in (first, second)]
+    assert since[0]["PodScheduled"] == since[1]["PodScheduled"]
+    assert [c["status"] for c in second["conditions"] if c["type"] == "Ready"] == ["True"]
+    assert first["startTime"] == second["startTime"] and second["podIP"] == "127.10.0.1"

@@ -62,6 +62,20 @@ class Stack:
         self.paths.work.mkdir(parents=True, exist_ok=True)
         (self.paths.work / "overrides.yaml").write_text(yaml.safe_dump(self._overrides))
 
+    def add_nodes(self) -> None:
+        """Give every accelerator pool one node more than the committed stack has."""
+
+        def grow(cluster: dict[str, Any]) -> dict[str, Any]:
+            pools = {k: {**p, "maxNodes": p["maxNodes"] + 1} for k, p in cluster["accelerators"].items()}
+            return {**cluster, "accelerators": pools}
+
+        self.configure("llm-platform:cluster", grow)
+
+    def inject(self, faults: dict[str, Any]) -> None:
+        """Put faults into force (rehearsal/node/faults.py)."""
+        self.paths.cluster.mkdir(parents=True, exist_ok=True)
+        self.paths.faults.write_text(yaml.safe_dump(faults))
+
     def reset(self) -> None:
         """Back to the committed stack file."""
         self._overrides = {}
@@ -72,8 +86,12 @@ class Stack:
         return self.finish(self.begin(operation, *arguments))
 
     def begin(self, operation: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start one engine operation with the configuration in force."""
+        """Start one engine operation with the configuration in force, on a running cluster."""
         self.rehearsal.start(self.name)
+        return self.launch(operation, *arguments)
+
+    def launch(self, operation: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start one engine operation on whatever runs or does not run."""
         self._events = self.paths.root / f"events-{time.monotonic_ns()}.jsonl"
         command = [
             sys.executable,

@@ -16,7 +16,7 @@ from tests.rehearsed.conftest import MODELS, Stack, conditions, eventually
 pytestmark = pytest.mark.rehearsed
 MODEL = "qwen3-0-6b"
 NAMESPACE = "llm-models"
-ROLLED = {MODEL, f"{MODEL}-observed", f"{MODEL}-rollout"}
+ROLLED = {MODEL, *(f"{MODEL}-{step}" for step in ("rollout", "ready"))}
 
 
 def pods(stack: Stack) -> list[dict]:
@@ -26,11 +26,22 @@ def pods(stack: Stack) -> list[dict]:
     )
 
 
+def serving(stack: Stack) -> set[str]:
+    """The pods that are Ready and stay."""
+    return {
+        p["metadata"]["uid"]
+        for p in pods(stack)
+        if conditions(p).get("Ready") == "True" and not p["metadata"].get("deletionTimestamp")
+    }
+
+
 def set_model(stack: Stack, **fields) -> None:
     stack.configure(MODELS, lambda models: {**models, MODEL: {**models[MODEL], **fields}})
 
 
 def test_up_ends_with_the_model_ready_by_kserves_own_status(stack):
+    # A rolling update keeps the old replica until the new one serves, so it needs a spare accelerator.
+    stack.add_nodes()
     outcome = stack.run("up")
     assert outcome.status == 0, outcome.output
     ready = conditions(stack.model(MODEL))
@@ -44,12 +55,6 @@ def test_up_ends_with_the_model_ready_by_kserves_own_status(stack):
         == "1"
     )
     assert pod["spec"]["nodeName"].startswith("l4-")
-
-
-def test_charts_that_cannot_be_had_are_named_in_the_output(stack):
-    # The dev stack needs none of them: what is skipped would be said, and nothing else may be.
-    skipped = [r for r in stack.exported() if "SKIPPED" in str(r.get("outputs", {}).get("status", ""))]
-    assert skipped == []
 
 
 def test_a_second_preview_is_empty(stack):
@@ -81,14 +86,21 @@ def test_a_changed_flag_changes_the_model_and_nothing_else(stack):
     assert any("32" in argument for argument in main["args"])
 
 
+def test_changed_replicas_replace_no_pod(stack):
+    (old,) = {p["metadata"]["uid"] for p in pods(stack)}
+    for replicas in (2, 1):
+        set_model(stack, replicas=replicas)
+        outcome = stack.run("up")
+        assert outcome.status == 0, outcome.output
+        assert set(outcome.changed()) <= ROLLED and MODEL in outcome.changed()
+        now = eventually(
+            lambda n=replicas: [u for u in serving(stack) if len(serving(stack)) == n], "the replicas"
+        )
+        assert replicas == 1 or old in now
+
+
 def test_an_image_that_never_becomes_ready_fails_within_its_budget_and_keeps_the_old_replica(stack):
-    # The new replica needs a second accelerator beside the old one, as a rolling update does.
-    pool = stack.committed["llm-platform:cluster"]["accelerators"]
-    stack.configure(
-        "llm-platform:cluster",
-        lambda c: {**c, "accelerators": {k: {**p, "maxNodes": 2} for k, p in pool.items()}},
-    )
-    before = {p["metadata"]["uid"] for p in pods(stack)}
+    before = serving(stack)
     stack.paths.faults.write_text(
         yaml.safe_dump(
             {"images": [{"match": "*:v0.0.0-broken", "at": "pull", "message": "manifest unknown"}]}
@@ -99,8 +111,7 @@ def test_an_image_that_never_becomes_ready_fails_within_its_budget_and_keeps_the
     outcome = stack.run("up")
     assert outcome.status != 0
     assert "manifest unknown" in outcome.output, outcome.output
-    serving = {p["metadata"]["uid"] for p in pods(stack) if conditions(p).get("Ready") == "True"}
-    assert serving == before, "the old replica must keep serving"
+    assert serving(stack) == before, "the old replica must keep serving"
     answer = stack.ops("status", "--stack", "dev")
     assert answer.returncode != 0 and "manifest unknown" in answer.stdout + answer.stderr
 

@@ -8,6 +8,7 @@ a resource of a type that it does not know is an error, so a new kind of resourc
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -170,11 +171,15 @@ def record(program: Callable[[], Mapping[str, Any] | None]) -> Recording:
     def recorded() -> pulumi.Output[None]:
         return pulumi.Output.all(**(program() or {})).apply(recording.outputs.update)
 
-    with _own_event_loops():
+    def run() -> None:
         pulumi.runtime.set_mocks(
             _Echo(), project="llm-platform", stack="test", preview=False, monitor=_Monitor(recording)
         )
         test(recorded)()
+
+    with _own_event_loops():
+        # A context of its own: the SDK keeps its root resource and settings there, and an earlier run's would count.
+        contextvars.Context().run(run)
     return recording
 
 

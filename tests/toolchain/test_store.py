@@ -170,7 +170,7 @@ def test_durations_are_remembered_and_a_garbled_memory_is_no_obstacle(store: Sto
     store.root.mkdir()
     store.remember("etcd", 50)
     store.remember("helm", 60)
-    assert (store.seconds("etcd"), store.seconds("helm"), store.seconds("kwok")) == (50, 60, None)
+    assert (store.seconds("etcd"), store.seconds("helm"), store.seconds("lws")) == (50, 60, None)
     (store.root / "timings.json").write_text("{")
     assert store.seconds("etcd") is None
     store.remember("etcd", 51)

@@ -62,12 +62,12 @@ def test_a_named_tool_is_built_alone(store: Store) -> None:
 
 
 def test_a_failed_build_leaves_the_earlier_tools_and_no_half_of_the_failed_one(store: Store) -> None:
-    names = ["etcd", "helm", "kwok"]
+    names = ["etcd", "helm", "lws"]
     with pytest.raises(ToolchainError, match="helm does not compile"):
         toolchain.ensure(only=names, store=store, build=Compiler(fails_at="helm"))
     compiler = Compiler()
     toolchain.ensure(only=names, store=store, build=compiler)
-    assert compiler.built == ["helm", "kwok"]
+    assert compiler.built == ["helm", "lws"]
 
 
 def test_a_half_built_tool_is_named_and_built_again(store: Store) -> None:

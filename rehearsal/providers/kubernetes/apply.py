@@ -9,7 +9,6 @@ from ops.kube import APPLY, JSON_PATCH, ApiError, Manifest
 from rehearsal.providers.kubernetes.cluster import Cluster
 from rehearsal.providers.kubernetes.diff import parse_path
 from rehearsal.providers.kubernetes.objects import annotation, is_crd, meta
-from rehearsal.providers.server import Refusal
 
 # A plain create uses this name, so that the first update knows the fields for its own.
 CREATOR = "pulumi-kubernetes"
@@ -31,10 +30,6 @@ The resource already exists in the cluster. This can happen when:
   - the object is somebody else's: use a Patch resource (for example NamespacePatch) to manage only some of its fields
   - the object is to be adopted: use `pulumi import`
   - overwriting is meant: set upsertExistingObjects on the provider"""
-
-
-class Conflict(Refusal):
-    """Another field manager owns a field that the program wants to change."""
 
 
 def create(
@@ -88,11 +83,12 @@ def _server_side_apply(
     except ApiError as error:
         if error.reason != "Conflict":
             raise
-        raise Conflict(
+        text = (
             "server-side apply field conflict detected; see "
             "https://www.pulumi.com/registry/packages/kubernetes/how-to-guides/managing-resources-with-server-side-apply/\n"
             f'The resource managed by field manager "{manager}" had an apply conflict: {error}'
-        ) from None
+        )
+        raise ApiError(error.code, error.reason, text, error.details) from None
 
 
 def update(

@@ -14,16 +14,17 @@ from rehearsal.providers import guard
 from rehearsal.providers.kubernetes import kubeconfig
 from rehearsal.providers.kubernetes.objects import built_in, group_kind
 from rehearsal.providers.kubernetes.settings import Settings
+from rehearsal.providers.values import words
 
 CLUSTER_SCOPED = frozenset(
-    """
+    words("""
     APIService CSIDriver CSINode CertificateSigningRequest ClusterRole ClusterRoleBinding ClusterTrustBundle
     CustomResourceDefinition DeviceClass DeviceTaintRule FlowSchema IPAddress IngressClass MutatingAdmissionPolicy
     MutatingAdmissionPolicyBinding MutatingWebhookConfiguration Namespace Node PersistentVolume PriorityClass
     PriorityLevelConfiguration ResourceSlice RuntimeClass ServiceCIDR StorageClass StorageVersionMigration
     ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration VolumeAttachment
     VolumeAttributesClass
-    """.split()
+    """)
 )
 
 

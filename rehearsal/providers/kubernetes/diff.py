@@ -26,20 +26,20 @@ from rehearsal.providers.kubernetes.objects import (
     to_manifest,
 )
 from rehearsal.providers.server import Urn, changes
-from rehearsal.providers.values import UNKNOWN, Properties
+from rehearsal.providers.values import UNKNOWN, Properties, words
 
 Path = tuple[str | int, ...]
 ADD, ADD_REPLACE, DELETE, DELETE_REPLACE, UPDATE, UPDATE_REPLACE = range(6)  # provider_pb2.PropertyDiff.Kind
 
 _SELECTOR = ("spec.selector",)
-_CONTAINER = """args command env image imagePullPolicy lifecycle livenessProbe ports readinessProbe resources securityContext
-    stdin stdinOnce terminationMessagePath terminationMessagePolicy tty volumeDevices volumeMounts workingDir""".split()
-_POD = """affinity automountServiceAccountToken dnsConfig dnsPolicy enableServiceLinks hostAliases hostIPC hostNetwork
+_CONTAINER = words("""args command env image imagePullPolicy lifecycle livenessProbe ports readinessProbe resources securityContext
+    stdin stdinOnce terminationMessagePath terminationMessagePolicy tty volumeDevices volumeMounts workingDir""")
+_POD = words("""affinity automountServiceAccountToken dnsConfig dnsPolicy enableServiceLinks hostAliases hostIPC hostNetwork
     hostPID hostname imagePullSecrets nodeName nodeSelector overhead preemptionPolicy priority priorityClassName
     readinessGates restartPolicy runtimeClassName schedulerName securityContext serviceAccount serviceAccountName
-    shareProcessNamespace subdomain terminationGracePeriodSeconds volumes""".split()
-_VOLUME = """awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk glusterfs
-    hostPath iscsi local nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume""".split()
+    shareProcessNamespace subdomain terminationGracePeriodSeconds volumes""")
+_VOLUME = words("""awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk glusterfs
+    hostPath iscsi local nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume""")
 
 # Properties whose change needs a new object; of other kinds only the name and the namespace.
 _REPLACING: dict[tuple[str, str], tuple[str, ...]] = {
@@ -65,14 +65,14 @@ _IDENTITY = ("metadata.name", "metadata.namespace")
 
 # Optional fields in which an empty value says something else than none at all, so the API server stores it.
 _MEANT_WHEN_EMPTY = frozenset(
-    """
+    words("""
     activeDeadlineSeconds allocateLoadBalancerNodePorts allowPrivilegeEscalation automountServiceAccountToken backoffLimit
     blockOwnerDeletion completions controller defaultMode enableServiceLinks fsGroup hostUsers immutable ingressClassName
     maxSurge maxUnavailable minAvailable minReplicas mode optional parallelism partition preemptionPolicy privileged
     progressDeadlineSeconds readOnlyRootFilesystem replicas revisionHistoryLimit runAsGroup runAsNonRoot runAsUser
     setHostnameAsFQDN shareProcessNamespace storageClassName suspend terminationGracePeriodSeconds tolerationSeconds
     ttlSecondsAfterFinished
-    """.split()
+    """)
 )
 
 # Under these keys the API server rewrites numbers: 0.5 becomes 500m, 1024Mi becomes 1Gi.

@@ -11,19 +11,19 @@ import binascii
 from typing import Any
 
 from ops.kube import Manifest
-from rehearsal.providers.values import Properties, Secret, has_secret, has_unknown, plain
+from rehearsal.providers.values import Properties, Secret, has_secret, has_unknown, plain, words
 
 INPUTS, API_VERSION, FIELD_MANAGER = "__inputs", "__initialApiVersion", "__fieldManager"
 AUTONAMED = "pulumi.com/autonamed"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
 _BUILT_IN_GROUPS = frozenset(
-    """
+    words("""
     core apps autoscaling batch extensions policy admissionregistration.k8s.io apiextensions.k8s.io
     apiregistration.k8s.io authentication.k8s.io authorization.k8s.io certificates.k8s.io coordination.k8s.io
     discovery.k8s.io events.k8s.io flowcontrol.apiserver.k8s.io networking.k8s.io node.k8s.io
     rbac.authorization.k8s.io resource.k8s.io scheduling.k8s.io storage.k8s.io storagemigration.k8s.io
-    """.split()
+    """)
 )
 _READ_ONLY = (
     "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation", "managedFields",

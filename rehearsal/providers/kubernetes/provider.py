@@ -30,7 +30,6 @@ class Kubernetes(Plugin):
     def __init__(self, engine: Engine, rehearsal: Path):
         super().__init__(VERSION, engine)
         self._rehearsal = rehearsal
-        self._warned = False
 
     def CheckConfig(self, request, context):
         failures = [
@@ -56,13 +55,6 @@ class Kubernetes(Plugin):
 
     def Check(self, request, context):
         urn = Urn(request.urn)
-        if self.cluster.unreachable and not self._warned:
-            self._warned = True
-            self.engine.log(
-                f"configured Kubernetes cluster is unreachable: {self.cluster.unreachable}",
-                urn.text,
-                warning=True,
-            )
         if self.cluster.unreachable and self.cluster.settings.skip_update_unreachable:
             return provider_pb2.CheckResponse(inputs=request.olds)
         olds, news = from_struct(request.olds), from_struct(request.news)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
 from pulumi.runtime.proto import provider_pb2
 
 from rehearsal.providers.kubernetes.check import suffix
@@ -12,10 +11,9 @@ from rehearsal.providers.kubernetes.cluster import Cluster
 from rehearsal.providers.kubernetes.diff import Change, compare, detailed, forces_replacement, spelled
 from rehearsal.providers.kubernetes.helm import DEFAULT_SECONDS, Helm, HelmError, Record
 from rehearsal.providers.kubernetes.objects import INPUTS, with_secrets
+from rehearsal.providers.kubernetes.release_state import decoded, foreseen, managed, to_release_state
 from rehearsal.providers.server import PartialFailure, Plugin, Refusal, Urn, changes
 from rehearsal.providers.values import (
-    UNKNOWN,
-    Asset,
     Properties,
     Secret,
     from_struct,
@@ -28,14 +26,6 @@ TYPE = "kubernetes:helm.sh/v3:Release"
 UNAVAILABLE = "rehearsal.llm-platform.dev/unavailable"
 SKIPPED = "skipped"
 
-_SWITCHES = """allowNullValues atomic cleanupOnFail createNamespace dependencyUpdate devel disableCRDHooks
-    disableOpenapiValidation disableWebhooks forceUpdate lint recreatePods renderSubchartNotes replace resetValues
-    reuseValues skipAwait skipCrds verify waitForJobs""".split()
-_TEXTS = "chart description keyring name namespace postrender version".split()
-_DEFAULTS: Properties = (
-    dict.fromkeys(_SWITCHES, False) | dict.fromkeys(_TEXTS, "") | {"timeout": 0, "values": {}}
-)
-_OPTIONAL = ("maxHistory", "repositoryOpts")
 _NOT_REHEARSED = ("lint", "postrender", "recreatePods", "verify")
 _CREDENTIALS = ("username", "password", "caFile", "certFile", "keyFile")
 
@@ -48,7 +38,7 @@ class Releases:
 
     def check(self, urn: Urn, olds: Properties, news: Properties) -> tuple[Properties, str]:
         """(complete inputs, why the chart cannot be used or ""); the chart is found in previews already."""
-        release = _decoded(news)
+        release = decoded(news)
         if release["name"] == "":
             release["name"] = plain(olds).get("name") or f"{urn.name}-{suffix()}"
         release["namespace"] = release["namespace"] or self._cluster.default_namespace
@@ -78,7 +68,7 @@ class Releases:
             Change(
                 c.path, c.kind + 1 if forces_replacement(c, (("name",), ("namespace",))) else c.kind, c.value
             )
-            for c in compare(_managed(state, old_inputs, new), new)
+            for c in compare(managed(state, old_inputs, new), new)
         ]
         return provider_pb2.DiffResponse(
             changes=changes(bool(found)),
@@ -91,9 +81,9 @@ class Releases:
     def create(self, urn: Urn, request: Any) -> Any:
         """Install; a release that was recorded but did not become ready is kept, as partly created."""
         given = from_struct(request.properties)
-        release = _decoded(plain(given))
+        release = decoded(plain(given))
         if request.preview:
-            return provider_pb2.CreateResponse(properties=to_struct(_foreseen(given)))
+            return provider_pb2.CreateResponse(properties=to_struct(foreseen(given)))
         helm, where = self._helm(urn), f"{release['namespace']}/{release['name']}"
         if not (record := self._skipped(urn, release)):
             try:
@@ -108,9 +98,9 @@ class Releases:
     def update(self, urn: Urn, request: Any) -> Any:
         """Upgrade; a failed one is stored with the new inputs, so that the next run upgrades again."""
         given, old = from_struct(request.news), plain(from_struct(request.olds))
-        release, helm = _decoded(plain(given)), self._helm(urn)
+        release, helm = decoded(plain(given)), self._helm(urn)
         if request.preview:
-            return provider_pb2.UpdateResponse(properties=to_struct(_foreseen(given)))
+            return provider_pb2.UpdateResponse(properties=to_struct(foreseen(given)))
         record, was_skipped = self._skipped(urn, release), _status(old) == SKIPPED
         where = f"{release['namespace']}/{release['name']}"
         if record and not was_skipped:
@@ -136,7 +126,7 @@ class Releases:
         given = (
             given.value
             if isinstance(given, Secret)
-            else given or _decoded({"name": name, "namespace": namespace})
+            else given or decoded({"name": name, "namespace": namespace})
         )
         if _status(state) == SKIPPED:
             return provider_pb2.ReadResponse(
@@ -189,30 +179,6 @@ class Releases:
         }
 
 
-def _decoded(given: Properties) -> Record:
-    """All inputs of a Release, files of values merged under the values."""
-    release = {
-        field: default if given.get(field) is None else given[field] for field, default in _DEFAULTS.items()
-    }
-    release |= {field: given[field] for field in _OPTIONAL if given.get(field) is not None}
-    release = {
-        field: value.value if isinstance(value, Secret) and field != "values" else value
-        for field, value in release.items()
-    }
-    files, values = plain(given.get("valueYamlFiles")), plain(release["values"])
-    merged: Any = {}
-    for asset in files if isinstance(files, list) else ():
-        if isinstance(asset, Asset):
-            merged = _merged(merged, yaml.safe_load(asset.read()) or {})
-    return {**release, "values": _merged(merged, values) if isinstance(values, dict) else values}
-
-
-def _merged(base: Any, over: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    return base | {key: _merged(base[key], value) if key in base else value for key, value in over.items()}
-
-
 def _refuse_unrehearsed(release: Record) -> None:
     found = [field for field in _NOT_REHEARSED if release[field]]
     options = release.get("repositoryOpts")
@@ -223,58 +189,6 @@ def _refuse_unrehearsed(release: Record) -> None:
     ]
     if found:
         raise Refusal(f"not rehearsed for Helm releases: {', '.join(found)}")
-
-
-def _managed(state: Any, old: Any, new: Any) -> Any:
-    """The part of the recorded state that the program speaks, or spoke, about."""
-    if not (isinstance(state, dict) and isinstance(new, dict)):
-        return state
-    spoken = new.keys() | (old.keys() if isinstance(old, dict) else set())
-    before = old if isinstance(old, dict) else {}
-    return {
-        key: _managed(value, before.get(key), new.get(key)) for key, value in state.items() if key in spoken
-    }
-
-
-def _foreseen(given: Properties) -> Properties:
-    return {**given, INPUTS: Secret(given), "resourceNames": UNKNOWN, "status": UNKNOWN}
-
-
-def to_release_state(given: Properties, record: Record) -> Properties:
-    """What the engine keeps of a release: its inputs, its values as Helm has them, what it consists of, how it is."""
-    release, chart = _decoded(plain(given)), (record.get("chart") or {}).get("metadata") or {}
-    outputs = release | {
-        "name": release["name"] or record["name"],
-        "namespace": release["namespace"] or record["namespace"],
-        "chart": release["chart"] or chart.get("name", ""),
-        "version": chart.get("version", release["version"]),
-        "values": _merged(release["values"], record.get("config") or {}),
-        "resourceNames": _resource_names(record.get("manifest", "")),
-        "status": {
-            "appVersion": chart.get("appVersion", ""),
-            "chart": chart.get("name", ""),
-            "name": record["name"],
-            "namespace": record["namespace"],
-            "revision": record["version"],
-            "status": record["info"]["status"],
-            "version": chart.get("version", ""),
-        },
-    }
-    return {**with_secrets(outputs, given), INPUTS: Secret(given)}
-
-
-def _resource_names(manifest: str) -> dict[str, list[str]]:
-    names: dict[str, set[str]] = {}
-    for item in yaml.load_all(manifest, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        if not item or not item.get("kind"):
-            continue
-        group, slash, _ = item["apiVersion"].partition("/")
-        key = f"{item['kind']}{'.' + group if slash else ''}/{item['apiVersion']}"
-        meta = item.get("metadata") or {}
-        names.setdefault(key, set()).add(
-            "/".join(part for part in (meta.get("namespace"), meta.get("name", "")) if part)
-        )
-    return {key: sorted(values) for key, values in names.items()}
 
 
 def _status(state: Properties) -> str:

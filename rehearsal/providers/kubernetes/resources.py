@@ -30,7 +30,10 @@ from rehearsal.providers.server import PartialFailure, Plugin, Refusal, Urn
 from rehearsal.providers.values import Properties, from_struct, has_unknown, to_struct
 
 MANAGER = "pulumi.com/patchFieldManager"
-NO_KIND = "the Kubernetes API server reported that the apiVersion for this resource does not exist. Verify that any required CRDs have been created"
+NO_KIND = (
+    "the Kubernetes API server reported that the apiVersion for this resource does not exist. "
+    "Verify that any required CRDs have been created"
+)
 
 
 class Resources:
@@ -47,42 +50,45 @@ class Resources:
         if preview and (has_unknown(inputs) or patch or not self.cluster.serves(inputs)):
             return provider_pb2.CreateResponse(properties=request.properties)
         manager = _manager(given, inputs)
-        try:
-            upsert = patch or self.cluster.settings.upsert_existing
-            made = apply.create(
-                self.cluster, inputs, manager, upsert, preview, lambda *how: self._retry(urn, *how)
-            )
-        except ApiError as error:
-            if preview and _harmless_in_preview(error):
-                return provider_pb2.CreateResponse(properties=request.properties)
-            if error.reason == "NoMatch":
-                raise Refusal(
-                    f'creation of resource "{urn.text}" failed because {NO_KIND}: {error}'
-                ) from None
-            raise Refusal(
-                f'resource "{urn.text}" was not successfully created by the Kubernetes API server: {error}'
-            ) from None
+        made = self._make(urn, inputs, manager, patch, preview)
+        if made is None:
+            return provider_pb2.CreateResponse(properties=request.properties)
         if preview:
             made.pop("status", None)
-            return provider_pb2.CreateResponse(
-                properties=to_struct(to_state(inputs, made, given, manager, inputs["apiVersion"]))
-            )
+            state = to_state(inputs, made, given, manager, inputs["apiVersion"])
+            return provider_pb2.CreateResponse(properties=to_struct(state))
         try:
             live = self._waiting(urn).until_ready(inputs, made, None, request.timeout)
         except BadExpression as error:
-            raise Refusal(
-                f'resource "{urn.text}" was not successfully created by the Kubernetes API server: {error}'
-            ) from None
+            raise _not_created(urn, error) from None
         except NotReady as error:
             state = to_state(inputs, error.live, given, manager, inputs["apiVersion"])
-            raise _partial(
+            message = (
                 f'resource "{urn.text}" was successfully created, but the Kubernetes API server '
-                f"reported that it failed to fully initialize or become live: {error}",
-                error, state,
-            ) from None  # fmt: skip
+                f"reported that it failed to fully initialize or become live: {error}"
+            )
+            raise _partial(message, error, state) from None
         self._say(urn, "")
         state = to_state(inputs, live, given, manager, inputs["apiVersion"])
         return provider_pb2.CreateResponse(id=identity(live), properties=to_struct(state))
+
+    def _make(self, urn: Urn, inputs: Manifest, manager: str, patch: bool, preview: bool) -> Manifest | None:
+        """The new object, None where a dry run says nothing about the real one."""
+        upsert = patch or self.cluster.settings.upsert_existing
+
+        def retry(message: str, seconds: float) -> bool:
+            self._say(urn, message)
+            return not self.plugin.stopping.wait(seconds)
+
+        try:
+            return apply.create(self.cluster, inputs, manager, upsert, preview, retry)
+        except ApiError as error:
+            if preview and _harmless_in_preview(error):
+                return None
+            if error.reason == "NoMatch":
+                text = f'creation of resource "{urn.text}" failed because {NO_KIND}: {error}'
+                raise Refusal(text) from None
+            raise _not_created(urn, error) from None
 
     def update(self, urn: Urn, request: Any) -> Any:
         """Apply and wait; any failure is stored as a half-done update, so that the next run goes on from there."""
@@ -95,7 +101,7 @@ class Resources:
         version = olds.get(API_VERSION, inputs["apiVersion"])
         try:
             live = self._update(urn, inputs, old_live, manager, request)
-        except (ApiError, Refusal, NotReady, BadExpression) as error:
+        except (ApiError, NotReady, BadExpression) as error:
             if request.preview and getattr(error, "reason", "") == "Forbidden":
                 return provider_pb2.UpdateResponse(properties=request.news)
             live = self._after_failure(urn, old_live, error)
@@ -196,14 +202,16 @@ class Resources:
     def _say(self, urn: Urn, message: str) -> None:
         self.plugin.engine.log(message, urn.text, status=True)
 
-    def _retry(self, urn: Urn, message: str, seconds: float) -> bool:
-        self._say(urn, message)
-        return not self.plugin.stopping.wait(seconds)
-
 
 def _manager(state: Properties, inputs: Manifest) -> str:
     """The field manager: as annotated, as before, or a new one of this resource's own."""
     return annotation(inputs, MANAGER) or state.get(FIELD_MANAGER) or f"pulumi-kubernetes-{suffix()}"
+
+
+def _not_created(urn: Urn, error: Exception) -> Refusal:
+    return Refusal(
+        f'resource "{urn.text}" was not successfully created by the Kubernetes API server: {error}'
+    )
 
 
 def _from_type(urn: Urn) -> Manifest:

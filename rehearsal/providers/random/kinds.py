@@ -12,12 +12,18 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rehearsal.providers.values import Properties, Secret
+from rehearsal.providers.values import Properties, Secret, words
 
 SPECIAL = "!@#$%&*()-_=+[]{}<>:?"
-_ADVERBS = "barely boldly briefly calmly deeply evenly fairly gladly kindly nearly openly partly rarely surely vastly".split()
-_ADJECTIVES = "able brave bright calm clever eager fair fresh grand honest keen lively merry proud quick solid warm wise".split()
-_NAMES = "badger bison crane dingo egret falcon gecko heron ibex jackal koala lemur marmot newt otter quail raven seal".split()
+_ADVERBS = words(
+    "barely boldly briefly calmly deeply evenly fairly gladly kindly nearly openly partly rarely surely vastly"
+)
+_ADJECTIVES = words(
+    "able brave bright calm clever eager fair fresh grand honest keen lively merry proud quick solid warm wise"
+)
+_NAMES = words(
+    "badger bison crane dingo egret falcon gecko heron ibex jackal koala lemur marmot newt otter quail raven seal"
+)
 
 _CLASSES = {
     "lower": string.ascii_lowercase, "upper": string.ascii_uppercase, "numeric": string.digits, "special": SPECIAL,
@@ -42,7 +48,12 @@ def _fine(_: Properties) -> list[tuple[str, str]]:
 def _check_string(inputs: Properties) -> list[tuple[str, str]]:
     least = sum(inputs[f"min{name.title()}"] for name in _CLASSES)
     if inputs["length"] < max(1, least):
-        return [("length", f"length must be at least {max(1, least)}, the sum of the minimums, but is {inputs['length']}")]
+        return [
+            (
+                "length",
+                f"length must be at least {max(1, least)}, the sum of the minimums, but is {inputs['length']}",
+            )
+        ]
     if not _alphabet(inputs):
         return [("special", "at least one of special, upper, lower and numeric must be true")]
     return []
@@ -52,7 +63,9 @@ def _sets(inputs: Properties) -> dict[str, str]:
     numeric = inputs["numeric"] and inputs["number"]
     chosen = {**inputs, "numeric": numeric}
     sets = {name: letters for name, letters in _CLASSES.items() if chosen[name]}
-    return sets | ({"special": inputs["overrideSpecial"]} if inputs.get("overrideSpecial") and "special" in sets else {})
+    return sets | (
+        {"special": inputs["overrideSpecial"]} if inputs.get("overrideSpecial") and "special" in sets else {}
+    )
 
 
 def _alphabet(inputs: Properties) -> str:
@@ -79,7 +92,12 @@ def _make_password(inputs: Properties, rng: random.Random) -> tuple[str, Propert
 def _make_id(inputs: Properties, rng: random.Random) -> tuple[str, Properties]:
     data, prefix = rng.randbytes(inputs["byteLength"]), inputs.get("prefix") or ""
     url = base64.urlsafe_b64encode(data).decode().rstrip("=")
-    forms = {"b64Url": url, "b64Std": base64.b64encode(data).decode(), "hex": data.hex(), "dec": str(int.from_bytes(data))}
+    forms = {
+        "b64Url": url,
+        "b64Std": base64.b64encode(data).decode(),
+        "hex": data.hex(),
+        "dec": str(int.from_bytes(data)),
+    }
     return url, {name: prefix + form for name, form in forms.items()}
 
 
@@ -112,10 +130,18 @@ _LETTERS: Properties = dict.fromkeys(("lower", "upper", "numeric", "number", "sp
     f"min{name.title()}": 0 for name in _CLASSES
 }
 KINDS: dict[str, Kind] = {
-    "random:index/randomString:RandomString": Kind(("length",), ("result",), _LETTERS, _check_string, _make_string),
-    "random:index/randomPassword:RandomPassword": Kind(("length",), ("result",), _LETTERS, _check_string, _make_password),
-    "random:index/randomId:RandomId": Kind(("byteLength",), ("b64Std", "b64Url", "dec", "hex"), {}, _fine, _make_id),
+    "random:index/randomString:RandomString": Kind(
+        ("length",), ("result",), _LETTERS, _check_string, _make_string
+    ),
+    "random:index/randomPassword:RandomPassword": Kind(
+        ("length",), ("result",), _LETTERS, _check_string, _make_password
+    ),
+    "random:index/randomId:RandomId": Kind(
+        ("byteLength",), ("b64Std", "b64Url", "dec", "hex"), {}, _fine, _make_id
+    ),
     "random:index/randomPet:RandomPet": Kind((), (), {"length": 2, "separator": "-"}, _fine, _make_pet),
-    "random:index/randomInteger:RandomInteger": Kind(("min", "max"), ("result",), {}, _check_integer, _make_integer),
+    "random:index/randomInteger:RandomInteger": Kind(
+        ("min", "max"), ("result",), {}, _check_integer, _make_integer
+    ),
     "random:index/randomUuid:RandomUuid": Kind((), ("result",), {}, _fine, _make_uuid),
 }

@@ -25,7 +25,9 @@ class Random(Plugin):
     def Check(self, request, context):
         kind = _kind(request.urn)
         news = {key: value for key, value in from_struct(request.news).items() if value is not None}
-        failures = [(name, f"Missing required property '{name}'") for name in kind.required if name not in news]
+        failures = [
+            (name, f"Missing required property '{name}'") for name in kind.required if name not in news
+        ]
         if not failures and not has_unknown(news):
             failures = kind.check(kind.defaults | plain(news))
         return provider_pb2.CheckResponse(
@@ -36,7 +38,9 @@ class Random(Plugin):
     def Diff(self, request, context):
         olds, news = plain(from_struct(request.old_inputs)), plain(from_struct(request.news))
         ignored = {path.split(".")[0].split("[")[0] for path in request.ignoreChanges}
-        changed = sorted(key for key in (olds.keys() | news.keys()) - ignored if olds.get(key) != news.get(key))
+        changed = sorted(
+            key for key in (olds.keys() | news.keys()) - ignored if olds.get(key) != news.get(key)
+        )
         replace = provider_pb2.PropertyDiff.UPDATE_REPLACE
         return provider_pb2.DiffResponse(
             changes=changes(bool(changed)),

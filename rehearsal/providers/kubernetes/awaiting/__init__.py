@@ -108,7 +108,9 @@ class Waiting:
             if meta(live).get("uid", meta(found)["uid"]) != meta(found)["uid"]:
                 return
             current = found
-            if time.monotonic() > deadline or self.stopping.wait(pause):
+            if self.stopping.wait(pause):
+                raise NotReady(f'Resource operation was cancelled for "{meta(live)["name"]}"', current)
+            if time.monotonic() > deadline:
                 finalizers = ", ".join(meta(current).get("finalizers") or ())
                 self.say(f"finalizers might be preventing deletion ({finalizers})", True)
                 raise NotReady(

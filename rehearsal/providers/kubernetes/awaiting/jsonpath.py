@@ -118,10 +118,9 @@ class JsonPath:
         if token == "@" and kind == "sign":
             segments = self._path()
             return lambda value: _walk([value], segments)
-        if kind == "string":
-            return lambda _, literal=_unquoted(token): [literal]
-        if kind == "number":
-            return lambda _, literal=float(token): [literal]
+        if kind in ("string", "number"):
+            literal = _unquoted(token) if kind == "string" else float(token)
+            return lambda _: [literal]
         if token in _LITERALS:
             return lambda _: [_LITERALS[token]]
         raise BadPath(f"{self._text!r}: {token!r} cannot be compared")

@@ -1,0 +1,1 @@
+"""What is claimed about performance, and the commands that show it."""
