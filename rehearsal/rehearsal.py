@@ -174,7 +174,7 @@ class Rehearsal:
         self.progress.say(
             f"\n{stack} is up after {seconds:.0f} s. What to try next:\n"
             "  make status                          what is Ready, and what is not\n"
-            "  kubectl --kubeconfig $(make -s kubeconfig) get llminferenceservices -A\n"
+            "  .rehearsal/bin/kubectl --kubeconfig $(make -s kubeconfig) get llminferenceservices -A\n"
             "  make preview                         shows no changes\n"
             "  make down                            destroys the stack and ends every process"
         )
