@@ -27,7 +27,6 @@ Manifest = dict[str, Any]
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
-STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 # "Too many requests" asks to come back, for example while a new definition's storage is prepared. Nothing else is

@@ -57,7 +57,7 @@ class Processes:
                 start_new_session=True,
             )
         self._children[name] = child
-        self._file(name).write_text(json.dumps({"pid": child.pid, "command": str(argv[0])}))
+        self._file(name).write_text(json.dumps({"pid": child.pid}))
 
     def running(self, name: str) -> bool:
         """Whether the process that we started as `name` is still alive."""

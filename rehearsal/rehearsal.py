@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from rehearsal.node.shapes import shapes
 from rehearsal.paths import CHECKOUT, Paths
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
+from rehearsal.toolchain.store import default_root
 from stacks.config import StackConfig, load_config
 
 AGENT_SECONDS = 30.0
@@ -182,6 +182,4 @@ class Rehearsal:
 
 def from_environment() -> Rehearsal:
     """The rehearsal of this checkout, remembering durations beside the tools."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(os.environ.get("LLMP_CACHE") or cache / "llm-platform")
-    return Rehearsal(Paths.of_checkout(), Progress(root / "durations.json"))
+    return Rehearsal(Paths.of_checkout(), Progress(default_root() / "durations.json"))

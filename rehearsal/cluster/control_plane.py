@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class ControlPlane:
 
     @property
     def _ports(self) -> dict[str, int]:
-        return yaml.safe_load((self._paths.cluster / "ports.json").read_text())
+        return json.loads((self._paths.cluster / "ports.json").read_text())
 
     def _pki(self, name: str) -> Path:
         return self._paths.cluster / "pki" / name

@@ -45,13 +45,9 @@ class Kubelet:
 
     def _handle(self, event: str, pod: Manifest) -> None:
         uid = pod["metadata"]["uid"]
-        with self._lock:
-            worker = self._workers.get(uid)
-            if worker is not None and not worker.is_alive() and worker.deleted.is_set():
-                del self._workers[uid]
         if event == "DELETED" or pod["metadata"].get("deletionTimestamp"):
             self._end(uid, pod)
-        elif worker is None and self._is_mine(pod):
+        elif uid not in self._workers and self._is_mine(pod):
             self._begin(uid, pod)
 
     def _begin(self, uid: str, pod: Manifest) -> None:

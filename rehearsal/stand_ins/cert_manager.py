@@ -22,7 +22,6 @@ from rehearsal.node.nodes import timestamp
 from rehearsal.stand_ins.mirror import Mirror
 
 API = "cert-manager.io/v1"
-MANAGER = "rehearsal-cert-manager"
 WEBHOOK = "cert-manager/cert-manager-webhook"
 INJECT_FROM = "cert-manager.io/inject-ca-from"
 INJECT_FROM_SECRET = "cert-manager.io/inject-ca-from-secret"

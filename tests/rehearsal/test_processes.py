@@ -59,7 +59,7 @@ def test_children_of_a_killed_parent_are_still_ended(processes, tmp_path):
 
 
 def test_a_recycled_process_id_is_not_taken_for_ours(processes):
-    (processes._paths.run / "etcd.json").write_text(json.dumps({"pid": os.getpid(), "command": "etcd"}))
+    (processes._paths.run / "etcd.json").write_text(json.dumps({"pid": os.getpid()}))
     assert not processes.running("etcd")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -123,15 +125,8 @@ class Stack:
 
     def kill_engine(self, process: subprocess.Popen[str]) -> None:
         """End the engine, its plugins and the program at once, as a machine that goes away."""
-        for pid in engine_processes(self.paths):
-            try:
-                Path(f"/proc/{pid}").stat()
-                signal_number = signal.SIGKILL
-                subprocess.run(
-                    ["kill", f"-{signal_number.value}", str(pid)], check=False, stderr=subprocess.DEVNULL
-                )
-            except FileNotFoundError:
-                continue
+        for pid in processes_with(f"LLMP_REHEARSAL={self.paths.root}"):
+            kill(pid)
         process.wait(timeout=30)
 
     def ops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -159,9 +154,8 @@ class Stack:
         return found
 
 
-def engine_processes(paths: Paths) -> list[int]:
-    """The engine and everything below it: what carries this rehearsal's engine variables."""
-    mark = f"LLMP_REHEARSAL={paths.root}".encode()
+def processes_with(mark: str) -> list[int]:
+    """The processes whose environment has `mark`, a variable with its value."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -169,9 +163,23 @@ def engine_processes(paths: Paths) -> list[int]:
                 environment = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if mark in environment:
+            if mark.encode() in environment:
                 found.append(int(entry.name))
     return found
+
+
+def program_of(pid: int) -> str:
+    """The name of the program that a process runs; empty when it ended meanwhile."""
+    try:
+        return Path(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()).name
+    except OSError:
+        return ""
+
+
+def kill(pid: int) -> None:
+    """End a process at once; one that ended by itself meanwhile is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def conditions(manifest: Manifest) -> dict[str, str]:

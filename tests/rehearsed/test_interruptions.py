@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from rehearsal.processes import MARKER
-from tests.rehearsed.conftest import Stack, conditions, eventually
+from tests.rehearsed.conftest import Stack, conditions, eventually, kill, processes_with, program_of
 
 pytestmark = pytest.mark.rehearsed
 MODEL = "qwen3-0-6b"
@@ -75,19 +73,10 @@ def kill_program(root: Path, name: str) -> None:
     """Kill the program of a pod; its node starts it again."""
 
     def find() -> list[int]:
-        found = []
-        for entry in (e for e in Path("/proc").iterdir() if e.name.isdigit()):
-            try:
-                ours = f"{MARKER}={root}".encode() in (entry / "environ").read_bytes().split(b"\0")
-                command = (entry / "cmdline").read_bytes().split(b"\0")[0].decode()
-            except OSError:
-                continue
-            if ours and Path(command).name == name:
-                found.append(int(entry.name))
-        return found
+        return [pid for pid in processes_with(f"{MARKER}={root}") if program_of(pid) == name]
 
     for pid in eventually(find, f"{name} runs", 60):
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
 
 
 def test_an_await_that_timed_out_continues_with_an_update(stack):
