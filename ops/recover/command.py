@@ -65,8 +65,7 @@ def run(arguments: Namespace) -> int:
     found = find_locks(locks.read(stack), stack.stack)
     _carry_out(found, Doer(stack), arguments.dry_run)
     if not _blocked(found):
-        patience = 0 if arguments.dry_run else facts.PATIENCE
-        found += find_orphans(processes.orphans(stack.project, patience))
+        found += find_orphans(processes.orphans(stack.project, facts.PATIENCE))
     if not _blocked(found):
         found += _recover(stack, arguments)
     return _report(found, stack.stack, arguments.dry_run)
