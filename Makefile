@@ -18,7 +18,7 @@ help:
 
 ##@ The embedded environment
 
-.PHONY: up down preview status logs kubeconfig recover toolchain
+.PHONY: up down preview status url key logs kubeconfig recover toolchain
 up: $(READY) ## bring the stack up on this machine, with all that it needs
 	$(REHEARSE) up --stack $(STACK)
 
@@ -30,6 +30,13 @@ preview: $(READY) ## show what `make up` would change
 
 status: $(READY) ## succeed exactly when everything is Ready, else say what is not and why
 	$(REHEARSE) status
+
+url: $(READY) ## print the address that answers for the stack
+	$(REHEARSE) url
+
+key: $(READY) ## print a new API key: make key TENANT=acme
+	$(if $(TENANT),,$(error name the tenant: make key TENANT=acme))
+	$(REHEARSE) key --tenant $(TENANT)
 
 logs: $(READY) ## list the logs; NAME=part shows one, FOLLOW=1 follows it
 	$(REHEARSE) logs $(NAME) $(if $(FOLLOW),--follow)

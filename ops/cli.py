@@ -45,6 +45,10 @@ COMMANDS = {
     "artifacts": Command(
         "ops.artifacts.command", "pin and check the digests of charts, manifests and images"
     ),
+    "keys": Command("ops.keys.command", "issue, list and revoke API keys, and change what signs them"),
+    "usage": Command(
+        "ops.usage.command", "sum the requests and tokens of tenants from the gateway's access log"
+    ),
 }
 
 

@@ -1,6 +1,6 @@
 """The command line of the embedded environment; the Makefile's targets call it.
 
-python -m rehearsal up|down|preview|start|status|logs|kubeconfig|ops
+python -m rehearsal up|down|preview|start|status|url|key|logs|kubeconfig|ops
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import subprocess
 import sys
 
 from rehearsal import toolchain
+from rehearsal.address import NoAddress
 from rehearsal.cluster.control_plane import ControlPlaneFailed
 from rehearsal.cluster.ports import NoFreePort
+from rehearsal.keys import NoKey
 from rehearsal.processes import ProcessFailed
 from rehearsal.rehearsal import Refused, Rehearsal, from_environment
 from stacks.config import ConfigError
@@ -21,6 +23,8 @@ EXPECTED = (
     ControlPlaneFailed,
     ProcessFailed,
     NoFreePort,
+    NoAddress,
+    NoKey,
     ConfigError,
     toolchain.ToolchainError,
     TimeoutError,
@@ -41,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     down.add_argument("--force", action="store_true", help="end the processes even if destroy fails")
     verbs.add_parser("status", help="exit 0 exactly when everything is Ready")
     verbs.add_parser("kubeconfig", help="print the path of a kubeconfig for kubectl")
+    verbs.add_parser("url", help="print the address that answers for the stack's gateway")
+    key = verbs.add_parser("key", help="print a new API key")
+    key.add_argument("--tenant", required=True, help="a tenant of the stack's configuration")
     logs = verbs.add_parser("logs", help="list the logs, or print one")
     logs.add_argument("name", nargs="?", help="part of a log's name")
     logs.add_argument("-f", "--follow", action="store_true")
@@ -78,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         "start": lambda: rehearsal.start(arguments.stack) and 0,
         "down": lambda: rehearsal.down(arguments.force),
         "status": rehearsal.status,
+        "url": rehearsal.url,
+        "key": lambda: rehearsal.key(arguments.tenant),
         "kubeconfig": lambda: kubeconfig(rehearsal),
         "logs": lambda: logs(rehearsal, arguments.name, arguments.follow),
         "ops": lambda: rehearsal.ops(*arguments.arguments),

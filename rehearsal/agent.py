@@ -15,6 +15,7 @@ from rehearsal.cluster import ports
 from rehearsal.node import images, nodes
 from rehearsal.node.faults import Faults
 from rehearsal.node.kubelet import Kubelet
+from rehearsal.node.logs import LogServer
 from rehearsal.node.programs import Host
 from rehearsal.node.services import ServiceProxy
 from rehearsal.paths import Paths
@@ -35,10 +36,12 @@ def main() -> None:
     proxy = ServiceProxy(kube, kubelet, faults, paths.service_socket)
     cert_manager = CertManager(kube, paths.cluster, _runs(kubelet, "jetstack/cert-manager-controller"))
     proxy.stand_in(WEBHOOK, cert_manager.serve_webhook())
-    gateway = GatewayController(kube, _runs(kubelet, "istio/pilot"))
-    for task in (kubelet.run, proxy.run, cert_manager.run, gateway.run):
+    gateway = GatewayController(kube, _runs(kubelet, "istio/pilot"), kubelet.endpoints, paths.root)
+    logs = _logs(paths, kubelet)
+    proxy.open(logs.address)
+    for task in (kubelet.run, proxy.run, cert_manager.run, gateway.run, logs.run):
         threading.Thread(target=task, args=(stop,), daemon=True).start()
-    nodes.heartbeat(kube, stop)
+    nodes.heartbeat(kube, logs.address[1], stop)
     kubelet.halt()
     holder.close()
 
@@ -53,6 +56,15 @@ def _host(paths: Paths, kube: Kube, faults: Faults) -> Host:
         binary=lambda name: Path(paths.bin / name),
         environment=Processes(paths).environment,
     )
+
+
+def _logs(paths: Paths, kubelet: Kubelet) -> LogServer:
+    def find(namespace: str, pod: str, container: str) -> Path | None:
+        worker = kubelet.worker(namespace, pod)
+        return worker.log(container) if worker else None
+
+    pki = paths.cluster / "pki"
+    return LogServer(find, pki / "kubelet.crt", pki / "kubelet.key", pki / "ca.crt")
 
 
 def _runs(kubelet: Kubelet, repository: str) -> Callable[[], bool]:

@@ -29,6 +29,8 @@ PASSPHRASE = "rehearsal"
 LAUNCHER = """#!/bin/sh
 PYTHONPATH="{checkout}" exec "{python}" -m {module} "$@"
 """
+# What runs in pods for programs that cannot be had, or not as they come in their images.
+COMMANDS = {"vllm": "rehearsal.model_server", "proxyv2": "rehearsal.gateway"}
 # Simulated provider plugins, under the version of the SDK that asks for them.
 PLUGINS = ("kubernetes", "random")
 
@@ -51,8 +53,9 @@ def environment(paths: Paths) -> dict[str, str]:
 
 
 def install_commands(paths: Paths) -> None:
-    """Put launchers of the simulated providers and of `vllm` where the engine and pods find them."""
-    _launcher(paths.bin / "vllm", "rehearsal.model_server")
+    """Put launchers of the simulated providers and of pods' programs where the engine and pods find them."""
+    for command, module in COMMANDS.items():
+        _launcher(paths.bin / command, module)
     for plugin in PLUGINS:
         version = importlib.metadata.version(f"pulumi-{plugin}")
         directory = paths.pulumi_home / "plugins" / f"resource-{plugin}-v{version}"
@@ -122,10 +125,12 @@ def main() -> int:
     parser.add_argument("operation", choices=("up", "preview", "destroy", "refresh"))
     parser.add_argument("stack")
     parser.add_argument("--expect-no-changes", action="store_true")
+    parser.add_argument("--target", action="append", default=[], help="only this URN; may be repeated")
     parser.add_argument("--events", type=Path, help="append every resource step to this file, as JSON lines")
     options = parser.parse_args()
     os.chdir(CHECKOUT)
-    arguments = {"expect_no_changes": True} if options.expect_no_changes else {}
+    given = {"expect_no_changes": options.expect_no_changes, "target": options.target}
+    arguments = {name: value for name, value in given.items() if value}
     try:
         run(options.operation, options.stack, options.events, arguments)
     except automation.CommandError:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from ops.keys.publish import UP_COMMAND
 from ops.kube import Kube
-from rehearsal import artifacts, engine, toolchain
+from rehearsal import address, artifacts, engine, keys, toolchain
 from rehearsal.cluster.control_plane import ControlPlane
 from rehearsal.node import nodes
 from rehearsal.node.shapes import shapes
@@ -17,11 +21,10 @@ from rehearsal.paths import CHECKOUT, Paths
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
 from rehearsal.toolchain.store import default_root
-from stacks.config import StackConfig, load_config
+from stacks.config import StackConfig, load_stack_file
 
 AGENT_SECONDS = 30.0
 NOTHING = "nothing is running: start with `make up`"
-OWN_KEYS = f"{engine.PROJECT}:"
 
 
 class Refused(Exception):
@@ -51,6 +54,19 @@ class Rehearsal:
             raise Refused(NOTHING)
         return Kube(self.paths.kubeconfig)
 
+    def config(self, stack: str) -> StackConfig:
+        """The configuration in force: that of the private copy of the stack file."""
+        return load_stack_file(self.paths.work / f"Pulumi.{stack}.yaml")
+
+    def address(self) -> address.Address:
+        """Where the stack's gateway answers. Raises Refused or NoAddress."""
+        if self.stack is None:
+            raise Refused(NOTHING)
+        gateway = self.config(self.stack).gateway
+        if gateway.kind != "istio":
+            raise Refused(f"the gateway is {gateway.kind}'s, which a rehearsal has no program for")
+        return address.find(self.kube(), gateway.namespace, gateway.name, self.paths.work)
+
     # -- verbs -------------------------------------------------------------------------------------
 
     def start(self, stack: str) -> StackConfig:
@@ -61,8 +77,10 @@ class Rehearsal:
             charts = artifacts.ensure(tools, self.progress.say)
         self.paths.create()
         (self.paths.root / "stack").write_text(stack)
-        raw = engine.copy_stack(self.paths, stack, charts)
-        config = load_config({k.removeprefix(OWN_KEYS): v for k, v in raw.items() if k.startswith(OWN_KEYS)})
+        keys_before = keys.remembered(self.paths, stack)
+        engine.copy_stack(self.paths, stack, charts)
+        keys.publish(self.paths, stack, keys_before, self._quiet_ops)
+        config = self.config(stack)
         with self.progress.phase("control plane"):
             self._link(tools)
             context = getattr(config.cluster, "context", "rehearsal")
@@ -117,6 +135,20 @@ class Rehearsal:
             return 1
         return self.ops("status", "--stack", self.stack)
 
+    def url(self) -> int:
+        """Print the address that answers for the stack's gateway; what curl needs beside it goes to stderr."""
+        found = self.address()
+        print(found.url)
+        if found.curl:
+            self.progress.say(f"curl needs: {found.curl}")
+        return 0
+
+    def key(self, tenant: str) -> int:
+        """Print a new API key of a tenant."""
+        if self.stack is None:
+            raise Refused(NOTHING)
+        return self.ops("keys", "issue", "--stack", self.stack, "--tenant", tenant)
+
     # -- parts -------------------------------------------------------------------------------------
 
     def engine(self, operation: str, stack: str, *arguments: str) -> int:
@@ -131,7 +163,19 @@ class Rehearsal:
 
     def environment(self) -> dict[str, str]:
         """The environment of the engine and of operations: nothing of the user's."""
-        return self.processes.environment(engine.environment(self.paths))
+        # The program runs inside `rehearsal.engine`, so operations cannot run `pulumi up` themselves.
+        up = [sys.executable, "-m", "rehearsal.engine", "up", *([self.stack] if self.stack else [])]
+        return self.processes.environment({**engine.environment(self.paths), UP_COMMAND: shlex.join(up)})
+
+    def _quiet_ops(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ops", *arguments],
+            env=self.environment(),
+            cwd=self.paths.work,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def _run(self, module: str, *arguments: str) -> int:
         command = [sys.executable, "-m", module, *arguments]
@@ -178,6 +222,28 @@ class Rehearsal:
             "  make preview                         shows no changes\n"
             "  make down                            destroys the stack and ends every process"
         )
+        try:
+            self.progress.say(_request(self.config(stack), self.address()))
+        except (Refused, address.NoAddress) as error:
+            self.progress.say(f"There is no address to ask: {error}")
+
+
+def _request(config: StackConfig, gateway: address.Address) -> str:
+    """The gateway's address, and the commands by which somebody gets an answer from it."""
+    lines = [f"\nIt answers at {gateway.url}"]
+    if config.access and config.access.tenants:
+        lines.append(f"  KEY=$(make -s key TENANT={min(config.access.tenants)})")
+    if config.models:
+        name = min(config.models)
+        said = [{"role": "user", "content": "Hello"}]
+        body = {"model": config.models[name].served_name or name, "messages": said, "max_tokens": 20}
+        lines += [
+            f"  curl {gateway.url}/v1/chat/completions {gateway.curl}".rstrip() + " \\",
+            *(['    -H "Authorization: Bearer $KEY" \\'] if config.access else []),
+            "    -H 'Content-Type: application/json' \\",
+            f"    -d '{json.dumps(body)}'",
+        ]
+    return "\n".join(lines)
 
 
 def from_environment() -> Rehearsal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -15,6 +16,7 @@ from stacks.config import ConfigError, Problem, Secrets, StackConfig, from_pulum
 from stacks.config.errors import path_of
 from stacks.config.kubeconfig import kubeconfig_paths, server_of
 from stacks.layers import build_cluster, build_platform, build_serving
+from stacks.ledger import key_problems
 from stacks.limits import limits
 from stacks.reach import reachable
 
@@ -39,7 +41,8 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
     Everything that can be refused is refused before the first resource: raises ConfigError
     and ArtifactError.
     """
-    if problems := limits(config):
+    stack = pulumi.get_stack()
+    if problems := [*limits(config), *key_problems(config, stack, Path.cwd())]:
         raise ConfigError(problems)
     _check_kubeconfig(config)
     lock = load_lock()
@@ -48,10 +51,11 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
     artifacts = resolve(lock, charts, manifests_of(managed), translate.artifact_source(config))
     cluster = build_cluster(config)
     platform = build_platform(config, cluster, artifacts, lock)
-    serving = build_serving(config, secrets, cluster, platform, lock)
+    serving = build_serving(config, secrets, cluster, platform, lock, stack)
     return {
         "cluster": cluster.description,
         "gateway_address": serving.gateway.address,
+        "base_url": serving.gateway.url.apply(lambda url: f"{url}/v1"),
         "model_urls": serving.urls,
         "model_namespaces": {name: model.namespace for name, model in sorted(config.models.items())},
         "load_budgets_seconds": {name: m.load_budget_seconds for name, m in sorted(config.models.items())},

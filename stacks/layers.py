@@ -15,6 +15,7 @@ from components.serving.gateway import InferenceGateway, InferenceGatewayArgs
 from components.serving.handle import GatewayHandle, NamespaceHandle
 from components.serving.isolation import ModelNamespace, ModelNamespaceArgs
 from components.serving.model_service import ModelService, ModelServiceArgs
+from components.serving.monitoring import Monitoring, MonitoringArgs
 from stacks import translate
 from stacks.config import Secrets, StackConfig
 
@@ -52,28 +53,38 @@ def build_platform(
 
 
 def build_serving(
-    config: StackConfig, secrets: Secrets, cluster: ClusterHandle, platform: PlatformHandle, lock: Lock
+    config: StackConfig,
+    secrets: Secrets,
+    cluster: ClusterHandle,
+    platform: PlatformHandle,
+    lock: Lock,
+    stack: str,
 ) -> Serving:
     """The gateway, the models' namespaces, and the models."""
-    spec = translate.gateway_spec(config)
-    istio = config.gateway.kind == "istio"
-    gateway = InferenceGateway(
-        "gateway",
-        InferenceGatewayArgs(spec=spec, istio=istio, after=(*cluster.ready, *platform.gateway)),
-        on(cluster),
-    ).handle
+    args = InferenceGatewayArgs(
+        spec=translate.gateway_spec(config),
+        requests=translate.requests(config, stack, lock),
+        certificate=translate.certificate(config),
+        monitoring=translate.monitoring_peer(config),
+        after=(*cluster.ready, *platform.gateway),
+    )
+    gateway = InferenceGateway("gateway", args, on(cluster)).handle
     homes = {name: _namespace(name, config, secrets, cluster) for name in translate.namespaces(config)}
     urls = {}
     for name, model in sorted(config.models.items()):
-        args = ModelServiceArgs(
+        model_args = ModelServiceArgs(
             spec=translate.model_spec(name, config, cluster.accelerators, lock),
             gateway=gateway,
             namespace=homes[model.namespace],
             tls=platform.tls,
+            monitoring=translate.monitoring_peer(config),
             request_timeout_seconds=translate.request_timeout(config, model),
             after=(*cluster.ready, *platform.ready),
         )
-        urls[name] = ModelService(name, args, on(cluster)).url
+        urls[name] = ModelService(name, model_args, on(cluster)).url
+    if scraped := translate.monitoring_spec(config):
+        after = (gateway.resource, *(home.resource for home in homes.values()))
+        Monitoring("monitoring", MonitoringArgs(spec=scraped, after=after), on(cluster))
     return Serving(gateway=gateway, urls=urls)
 
 

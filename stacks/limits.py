@@ -10,9 +10,6 @@ from collections.abc import Callable
 from stacks.config import Problem, StackConfig
 from stacks.config.errors import path_of
 
-# Issuers that this release does not create; any other name is a ClusterIssuer that exists.
-_OWN_ISSUERS = ("letsencrypt", "letsencrypt-staging", "own-ca")
-
 
 def _cluster(config: StackConfig) -> Problem | None:
     if config.cluster.kind == "existing":
@@ -26,13 +23,13 @@ def _cluster(config: StackConfig) -> Problem | None:
 
 
 def _access(config: StackConfig) -> Problem | None:
-    if config.access is None:
+    if config.access is None or config.access.keys == "signed":
         return None
     return Problem(
-        path_of("access"),
-        "this release has no component for keys and token limits yet",
-        "everybody who reaches the gateway could use the models",
-        "remove it, and keep the gateway internal",
+        path_of("access", "keys"),
+        "this release has no component for opaque keys yet",
+        "no key could be looked up",
+        "use signed",
     )
 
 
@@ -47,18 +44,6 @@ def _gateway(config: StackConfig) -> Problem | None:
     )
 
 
-def _issuer(config: StackConfig) -> Problem | None:
-    tls = config.gateway.tls
-    if tls is None or tls.issuer not in _OWN_ISSUERS:
-        return None
-    return Problem(
-        path_of("gateway", "tls", "issuer"),
-        f'this release does not create the issuer "{tls.issuer}" yet',
-        "the gateway would wait for a certificate that nobody issues",
-        "name a ClusterIssuer that exists, or put a certificate into the cluster and set secretName",
-    )
-
-
 def _power(config: StackConfig) -> Problem | None:
     if config.power != "schedule":
         return None
@@ -70,7 +55,7 @@ def _power(config: StackConfig) -> Problem | None:
     )
 
 
-_LIMITS: tuple[Callable[[StackConfig], Problem | None], ...] = (_cluster, _access, _gateway, _issuer, _power)
+_LIMITS: tuple[Callable[[StackConfig], Problem | None], ...] = (_cluster, _access, _gateway, _power)
 
 
 def limits(config: StackConfig) -> list[Problem]:

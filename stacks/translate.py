@@ -11,9 +11,19 @@ from components.core.manifest import drop_none
 from components.platform.artifacts import ArtifactSource
 from components.platform.kserve import KServeArgs
 from components.platform.lock import Lock
+from components.serving.gateway import RequestArgs
+from components.serving.manifests import monitoring
+from components.serving.manifests.access import KeysSpec, audience
+from components.serving.manifests.certificate import NAME as CERTIFICATE
+from components.serving.manifests.certificate import CertificateSpec
+from components.serving.manifests.chain import ChainSpec
 from components.serving.manifests.gateway import GatewaySpec
 from components.serving.manifests.llm_service import ModelSpec
-from stacks.config import ExistingCluster, Model, StackConfig
+from components.serving.manifests.lua import LuaAccess, LuaModel, LuaTenant, requests_source
+from components.serving.manifests.monitoring import ModelTarget, MonitoringSpec
+from components.serving.manifests.network_policy import Peer
+from components.serving.manifests.token_limits import LimitsSpec
+from stacks.config import Access, ExistingCluster, Model, StackConfig
 from stacks.config.existing import ExistingAccelerator
 
 # The platform's operators by their keys in the configuration.
@@ -25,8 +35,6 @@ _OPERATORS = {
     "kserve": "kserve",
     "leader_worker_set": "leader-worker-set",
 }
-# The Secret that cert-manager fills with the gateway's certificate.
-_TLS_SECRET = "gateway-tls"
 _CLOUDS = {"gke": "gcp", "eks": "aws", "existing": "other"}
 
 
@@ -79,8 +87,118 @@ def gateway_spec(config: StackConfig) -> GatewaySpec:
         internal=gateway.exposure == "internal",
         cloud=_CLOUDS[config.cluster.kind],
         host=gateway.host,
-        tls_secret=(tls.secret_name or _TLS_SECRET) if tls else None,
-        issuer=tls.issuer if tls else None,
+        tls_secret=(tls.secret_name or CERTIFICATE) if tls else None,
+        marks=monitoring.STATS if config.platform.monitoring != "none" else {},
+    )
+
+
+def certificate(config: StackConfig) -> CertificateSpec | None:
+    """The certificate that is issued for the gateway; None where none is, or somebody else brings it."""
+    gateway = config.gateway
+    if gateway.tls is None or gateway.tls.issuer is None or gateway.host is None:
+        return None
+    return CertificateSpec(
+        gateway=gateway.name,
+        namespace=gateway.namespace,
+        host=gateway.host,
+        issuer=gateway.tls.issuer,
+        email=gateway.tls.email,
+    )
+
+
+def monitoring_peer(config: StackConfig) -> Peer | None:
+    """The pods that scrape metrics."""
+    home = _monitoring_home(config)
+    return monitoring.scraper(config.platform.monitoring, home) if home else None
+
+
+def monitoring_spec(config: StackConfig) -> MonitoringSpec | None:
+    """What is scraped and what raises an alert."""
+    home = _monitoring_home(config)
+    if home is None:
+        return None
+    return MonitoringSpec(
+        system=config.platform.monitoring,
+        namespace=home,
+        gateway=config.gateway.name,
+        gateway_namespace=config.gateway.namespace,
+        marks=config.platform.monitoring_labels,
+        tls=kserve_args(config).tls,
+        limits=config.access is not None,
+        models=tuple(
+            ModelTarget(
+                name=name,
+                namespace=model.namespace,
+                pooled=model.routing != "none",
+                running=config.power != "asleep" and model.replicas > 0,
+                load_budget_seconds=model.load_budget_seconds,
+            )
+            for name, model in sorted(config.models.items())
+        ),
+    )
+
+
+def _monitoring_home(config: StackConfig) -> str | None:
+    platform = config.platform
+    if platform.monitoring == "none":
+        return None
+    return platform.monitoring_namespace or monitoring.NAMESPACES[platform.monitoring]
+
+
+def requests(config: StackConfig, stack: str, lock: Lock) -> RequestArgs | None:
+    """What the gateway does with requests; None for Google's gateway, which runs no program of ours."""
+    gateway, access = config.gateway, config.access
+    if gateway.kind != "istio":
+        return None
+    home = {"gateway": gateway.name, "namespace": gateway.namespace}
+    spec = ChainSpec(
+        **home,
+        measure=access.limit_by if access else None,
+        fail_open=access is not None and access.failure_mode == "open",
+        tls=gateway.encrypted,
+    )
+    source = requests_source(_lua_models(config), _lua_access(access) if access else None)
+    if access is None:
+        return RequestArgs(spec=spec, source=source)
+    keys = KeysSpec(
+        **home,
+        audience=audience(stack, gateway.namespace, gateway.name),
+        public_keys={key_id: jwk.model_dump() for key_id, jwk in access.public_keys.items()},
+        redirects=gateway.encrypted,
+    )
+    return RequestArgs(spec=spec, source=source, keys=keys, limits=_limits(config, access, lock))
+
+
+def _lua_models(config: StackConfig) -> list[LuaModel]:
+    prices = config.access.multipliers if config.access else {}
+    return [
+        LuaModel(
+            key=name,
+            namespace=model.namespace,
+            names=(model.served_name or name,),
+            multiplier=prices.get(name, 1.0),
+        )
+        for name, model in sorted(config.models.items())
+    ]
+
+
+def _lua_access(access: Access) -> LuaAccess:
+    tenants = {
+        name: LuaTenant(tier=tenant.tier, models=tenant.models)
+        for name, tenant in sorted(access.tenants.items())
+    }
+    return LuaAccess(tenants=tenants, revoked=tuple(sorted(access.revoked)), measure=access.limit_by)
+
+
+def _limits(config: StackConfig, access: Access, lock: Lock) -> LimitsSpec:
+    field = f"{access.limit_by}_per_minute"
+    return LimitsSpec(
+        namespace=config.gateway.namespace,
+        measure=access.limit_by,
+        budgets={name: getattr(tier, field) for name, tier in access.tiers.items()},
+        shadow=access.shadow,
+        image=lock.images["ratelimit"].pinned,
+        store_image=lock.images["valkey"].pinned,
     )
 
 
@@ -121,18 +239,20 @@ def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPo
         chips=config.tensor_parallel(model),
         node_selector=pool.node_selector,
         tolerations=pool.tolerations,
-        args=_engine_args(model, accelerator),
+        args=_engine_args(config, model, accelerator),
         env={**accelerator.extra_env, **model.env},
         cpu=resources.cpu if resources else None,
         memory=resources.memory if resources else None,
         ephemeral_storage=resources.ephemeral_storage if resources else None,
         load_budget_seconds=model.load_budget_seconds,
         routing=model.routing,
+        pickers=model.pickers,
+        picker_fails_open=model.picker_failure_mode == "open",
         run_as_root=accelerator.run_as_root,
     )
 
 
-def _engine_args(model: Model, accelerator: Accelerator) -> tuple[str, ...]:
+def _engine_args(config: StackConfig, model: Model, accelerator: Accelerator) -> tuple[str, ...]:
     """Flags of `vllm serve`, the model's own last."""
     flags = {
         "--max-model-len": model.max_model_len,
@@ -142,6 +262,12 @@ def _engine_args(model: Model, accelerator: Accelerator) -> tuple[str, ...]:
         "--quantization": model.quantization,
     }
     given = tuple(f"{flag}={value}" for flag, value in flags.items() if value is not None)
+    # Without it a stream whose client does not ask for usage could only be estimated, and one that is cut off
+    # before its end would cost nothing (vLLM: each chunk then carries what was used so far).
+    counting = ("--enable-force-include-usage",) if config.access else ()
+    # vLLM takes this for the longest answer of any request.
+    cap = model.max_output_tokens
+    capped = (f'--override-generation-config={{"max_new_tokens":{cap}}}',) if cap else ()
     # Off is the engine's default: prompts are personal data more often than not.
     logging = ("--enable-log-requests",) if model.log_requests else ()
-    return (*given, *logging, *accelerator.extra_args, *model.args)
+    return (*given, *counting, *capped, *logging, *accelerator.extra_args, *model.args)

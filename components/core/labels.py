@@ -27,6 +27,7 @@ NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 # The Kubernetes provider's own annotations.
 WAIT_FOR = "pulumi.com/waitFor"
+SKIP_AWAIT = "pulumi.com/skipAwait"
 REPLACE_UNREADY = "pulumi.com/replaceUnready"
 
 

@@ -11,20 +11,41 @@ from components.clusters.objects import KubernetesObject
 from components.core import labels
 from components.core.base import Component
 from components.core.manifest import manifest
+from components.serving.certificate import GatewayCertificate, GatewayCertificateArgs
+from components.serving.chain import RequestChain, RequestChainArgs
 from components.serving.handle import GatewayHandle
 from components.serving.manifests import gateway as manifests
+from components.serving.manifests.access import KeysSpec
+from components.serving.manifests.certificate import CertificateSpec
+from components.serving.manifests.chain import ChainSpec
 from components.serving.manifests.gateway import GatewaySpec
-from components.serving.manifests.network_policy import pods
+from components.serving.manifests.network_policy import Peer, pods
+from components.serving.manifests.token_limits import LimitsSpec
 
 PROGRAMMED_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequestArgs:
+    """What Istio's gateway does with requests: see components.serving.chain."""
+
+    spec: ChainSpec
+    source: str
+    keys: KeysSpec | None = None
+    limits: LimitsSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class InferenceGatewayArgs:
-    """`after` are the operators that the gateway needs; `istio` says whether Istio implements it."""
+    """`requests` is None where the gateway is not Istio's, `certificate` where somebody else brings one.
+
+    `monitoring` are the pods that scrape metrics; `after` are the operators that the gateway needs.
+    """
 
     spec: GatewaySpec
-    istio: bool
+    requests: RequestArgs | None
+    certificate: CertificateSpec | None = None
+    monitoring: Peer | None = None
     after: tuple[pulumi.Resource, ...] = ()
 
 
@@ -35,15 +56,26 @@ class InferenceGateway(Component):
 
     def __init__(self, name: str, args: InferenceGatewayArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__(name, opts)
+        self._name = name
         spec = args.spec
-        home = manifest("v1", "Namespace", spec.namespace, labels=labels.common("gateway"))
+        # The gateway's own routes, as those of models, come from namespaces that carry its label.
+        marks = {**labels.common("gateway"), labels.ROUTES: spec.name}
+        home = manifest("v1", "Namespace", spec.namespace, labels=marks)
         namespace = KubernetesObject(f"{name}-namespace", home, self.child(depends_on=list(args.after)))
+        peer = pods({labels.GATEWAY_NAME: spec.name}, spec.namespace)
+        # Before the gateway: it must never have answered anybody without them.
+        guards = self._guards(args, peer, namespace)
         timeout = pulumi.CustomTimeouts(create=f"{PROGRAMMED_SECONDS}s", update=f"{PROGRAMMED_SECONDS}s")
         gateway = KubernetesObject(
             name,
             manifests.gateway(spec),
-            self.child(depends_on=[namespace, *args.after], custom_timeouts=timeout),
+            self.child(depends_on=[namespace, *args.after, *guards], custom_timeouts=timeout),
         )
+        if args.requests is not None:
+            KubernetesObject(f"{name}-base", manifests.base_route(spec), self.child(depends_on=[gateway]))
+        if args.certificate is not None:
+            certificate = GatewayCertificateArgs(spec=args.certificate, after=(*args.after, gateway))
+            GatewayCertificate(f"{name}-certificate", certificate, self.child())
         if spec.tls_secret:
             KubernetesObject(f"{name}-redirect", manifests.redirect(spec), self.child(depends_on=[gateway]))
         address = gateway.status.apply(_address)
@@ -54,13 +86,30 @@ class InferenceGateway(Component):
             namespace=spec.namespace,
             section=spec.section,
             host=spec.host,
-            peers=(pods({labels.GATEWAY_NAME: spec.name}, spec.namespace),),
-            istio=args.istio,
+            peers=(peer,),
+            istio=args.requests is not None,
             resource=gateway,
             address=address,
             url=pulumi.Output.concat(scheme, "://", door),
         )
         self.register_outputs({"address": address})
+
+    def _guards(
+        self, args: InferenceGatewayArgs, peer: Peer, namespace: pulumi.Resource
+    ) -> list[pulumi.Resource]:
+        requests = args.requests
+        if requests is None:
+            return []
+        chain = RequestChainArgs(
+            spec=requests.spec,
+            source=requests.source,
+            peer=peer,
+            monitoring=args.monitoring,
+            keys=requests.keys,
+            limits=requests.limits,
+            after=(namespace, *args.after),
+        )
+        return RequestChain(f"{self._name}-requests", chain, self.child()).ready
 
 
 def _address(status: dict[str, Any] | None) -> str:

@@ -16,17 +16,21 @@ from components.serving.manifests import network_policy
 from components.serving.manifests.destination_rule import destination_rules
 from components.serving.manifests.gateway import RouteSpec
 from components.serving.manifests.llm_service import ModelSpec
-from components.serving.manifests.network_policy import PolicySpec
+from components.serving.manifests.network_policy import Peer, PolicySpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelServiceArgs:
-    """`tls` says whether KServe's pods speak TLS; `request_timeout_seconds` is the gateway's, None for none."""
+    """`tls` says whether KServe's pods speak TLS; `monitoring` are the pods that scrape metrics.
+
+    `request_timeout_seconds` is the gateway's, None for none.
+    """
 
     spec: ModelSpec
     gateway: GatewayHandle
     namespace: NamespaceHandle
     tls: bool
+    monitoring: Peer | None = None
     request_timeout_seconds: int | None = None
     after: tuple[pulumi.Resource, ...] = ()
 
@@ -66,6 +70,7 @@ class ModelService(Component):
             gateway=gateway.peers,
             pooled=spec.pooled,
             downloads=spec.downloads,
+            monitoring=self._args.monitoring,
         )
         policies = [("workload-policy", network_policy.workload(policy))]
         if spec.pooled:
@@ -80,6 +85,7 @@ class ModelService(Component):
         return RouteSpec(
             model=spec.name,
             namespace=spec.namespace,
+            served_name=spec.served_name,
             gateway=gateway.name,
             gateway_namespace=gateway.namespace,
             section=gateway.section,

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -37,6 +38,11 @@ IDENTITIES = {
     "admin": Identity("rehearsal-admin", "system:masters"),
     "controller-manager": Identity("system:kube-controller-manager"),
     "scheduler": Identity("system:kube-scheduler"),
+    "kubelet-client": Identity("kube-apiserver-kubelet-client"),
+}
+SERVERS = {
+    "apiserver": ("127.0.0.1", "localhost", "kubernetes.default.svc"),
+    "kubelet": ("127.0.0.1",),
 }
 
 
@@ -71,16 +77,7 @@ class ControlPlane:
         """Choose ports, and make keys and certificates where there are none yet."""
         ports.assign(self._paths.cluster / "ports.json")
         self._pki("").mkdir(mode=0o700, exist_ok=True)
-        if not self._pki("service-accounts.key").exists():
-            ca = certificates.authority("rehearsal")
-            serving = certificates.issue(
-                ca, "kube-apiserver", names=("127.0.0.1", "localhost", "kubernetes.default.svc")
-            )
-            clients = {n: certificates.issue(ca, i.user, i.group) for n, i in IDENTITIES.items()}
-            for name, pair in {"ca": ca, "apiserver": serving, **clients}.items():
-                self._write(f"{name}.crt", pair.certificate)
-                self._write(f"{name}.key", pair.key)
-            self._write("service-accounts.key", certificates.signing_key())
+        self._make_keys()
         for name in ("controller-manager", "scheduler"):
             self._kubeconfig(self._pki(f"{name}.kubeconfig"), name, (name,))
         egress = {
@@ -97,6 +94,26 @@ class ControlPlane:
             ],
         }
         (self._paths.cluster / "egress.yaml").write_text(yaml.safe_dump(egress))
+
+    def _make_keys(self) -> None:
+        """Make the keys and certificates that are missing; all, where the first making was cut short."""
+        complete = self._pki("service-accounts.key")
+        if not complete.exists():
+            self._write_pair("ca", certificates.authority("rehearsal"))
+        ca = certificates.KeyPair(self._pki("ca.crt").read_bytes(), self._pki("ca.key").read_bytes())
+        makers = {
+            **{n: partial(certificates.issue, ca, f"kube-{n}", names=names) for n, names in SERVERS.items()},
+            **{n: partial(certificates.issue, ca, i.user, i.group) for n, i in IDENTITIES.items()},
+        }
+        for name, make in makers.items():
+            if not complete.exists() or not self._pki(f"{name}.key").exists():
+                self._write_pair(name, make())
+        if not complete.exists():
+            self._write(complete.name, certificates.signing_key())
+
+    def _write_pair(self, name: str, pair: certificates.KeyPair) -> None:
+        self._write(f"{name}.crt", pair.certificate)
+        self._write(f"{name}.key", pair.key)
 
     def _write(self, name: str, content: bytes) -> None:
         path = self._pki(name)
@@ -137,6 +154,11 @@ class ControlPlane:
                 f"--tls-cert-file={self._pki('apiserver.crt')}",
                 f"--tls-private-key-file={self._pki('apiserver.key')}",
                 f"--client-ca-file={self._pki('ca.crt')}",
+                # The simulated nodes' names resolve nowhere.
+                "--kubelet-preferred-address-types=InternalIP",
+                f"--kubelet-certificate-authority={self._pki('ca.crt')}",
+                f"--kubelet-client-certificate={self._pki('kubelet-client.crt')}",
+                f"--kubelet-client-key={self._pki('kubelet-client.key')}",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={keys}",
                 f"--service-account-signing-key-file={keys}",

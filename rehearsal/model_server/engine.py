@@ -49,6 +49,7 @@ class Engine:
         tokens = count(prompt)
         natural = 20 + hashlib.blake2b(prompt.encode(), digest_size=1).digest()[0] % 40
         room = self.settings.max_model_len - tokens
+        room = room if self.settings.max_output is None else min(room, self.settings.max_output)
         allowed = room if max_tokens is None else min(max_tokens, room)
         if ignore_eos or allowed < natural:
             return Job(prompt, tokens, allowed, "length")

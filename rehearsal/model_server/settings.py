@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ class Settings:
     blocks: int
     prefix_caching: bool
     force_usage: bool
+    max_output: int | None
     certificate: str | None
     key: str | None
     load_seconds: float
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--block-size", type=int, default=16)
     serve.add_argument("--num-gpu-blocks-override", type=int)
     serve.add_argument("--enable-prefix-caching", action=argparse.BooleanOptionalAction, default=True)
+    serve.add_argument("--override-generation-config", type=json.loads, default={})
     serve.add_argument("--enable-force-include-usage", action="store_true")
     serve.add_argument("--ssl-certfile")
     serve.add_argument("--ssl-keyfile")
@@ -97,6 +100,7 @@ def parse(argv: list[str]) -> Settings:
         block_size=options.block_size,
         blocks=blocks,
         prefix_caching=options.enable_prefix_caching,
+        max_output=options.override_generation_config.get("max_new_tokens"),
         force_usage=options.enable_force_include_usage,
         certificate=options.ssl_certfile,
         key=options.ssl_keyfile,

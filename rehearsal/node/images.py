@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,10 +15,19 @@ import yaml
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a program runs: the pod's address, and free local ports for servers that take none."""
+    """Where a program runs.
+
+    `address` is the pod's, `root` the directory that stands for the container's file
+    system, and `local_port` gives a free local port for a server that takes no address.
+    """
 
     address: str
     local_port: Callable[[int], int]
+    root: Path = Path("/")
+
+
+Variables = Mapping[str, str]
+"""Environment variables by name."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +36,13 @@ class Program:
 
     `binary` stands for the image's entry point. Where a container brings a command
     of its own, as KServe's presets do, that command runs as it is when `shell` is
-    set, and finds `binary` on its search path.
-    `flags` are added after the container's own arguments, for the one thing that
-    containers give and a shared loopback does not: a port space of their own.
-    `files` rewrites mounted files, by name, for programs configured that way.
+    set, and finds `binary` on its search path; otherwise the command's first word is
+    taken for the entry point. `called` are words by which arguments may repeat it.
+    `flags` are added after the container's own arguments, and `env` to its
+    environment, for the one thing that containers give and a shared loopback does
+    not: a port space and a file system of their own. Without `takes_arguments`
+    the container's own are dropped. `files` rewrites mounted files, by name, for
+    programs configured that way.
     """
 
     binary: str
@@ -37,6 +50,9 @@ class Program:
     files: Mapping[str, Callable[[str, Placement], str]] = field(default_factory=dict)
     shell: bool = False
     arguments: tuple[str, ...] = ()
+    env: Callable[[Placement, Variables], Variables] = lambda _place, _own: {}
+    called: tuple[str, ...] = ()
+    takes_arguments: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,32 @@ def _lws_config(text: str, place: Placement) -> str:
     return yaml.safe_dump(config)
 
 
+def _picker_flags(place: Placement) -> list[str]:
+    # It binds all addresses of the machine and has no flag for one. `--model-server-metrics-scheme`, which
+    # KServe's preset passes with TLS, is deprecated in the inference extension 1.5 but still understood.
+    return [
+        f"--grpc-port={place.local_port(9002)}",
+        f"--grpc-health-port={place.local_port(9003)}",
+        f"--metrics-port={place.local_port(9090)}",
+    ]
+
+
+def _ratelimit_env(place: Placement, own: Variables) -> Variables:
+    """Its four servers on the pod's address, and the limits where they are mounted (`settings.go`)."""
+    metrics_port = own.get("PROMETHEUS_ADDR", ":9090").rpartition(":")[2]
+    runtime = own.get("RUNTIME_ROOT", "/srv/runtime_data/current")
+    return {
+        **dict.fromkeys(("HOST", "GRPC_HOST", "DEBUG_HOST"), place.address),
+        "PROMETHEUS_ADDR": f"{place.address}:{metrics_port}",
+        "RUNTIME_ROOT": f"{place.root}{runtime}",
+    }
+
+
+def _valkey_flags(place: Placement) -> list[str]:
+    # Its title would be written over the environment by which our processes are known.
+    return ["--bind", place.address, "--port", "6379", "--set-proc-title", "no"]
+
+
 # vLLM's command; the server behind it is simulated (rehearsal/model_server).
 VLLM = Program("vllm", shell=True, arguments=("serve",))
 
@@ -71,6 +113,13 @@ IMAGES: Mapping[str, Program | Container] = {
     "kserve/llmisvc-controller": Program("kserve-llmisvc", _kserve_flags),
     "kserve/kserve-controller": Program("kserve-manager", _kserve_flags),
     "kubectl": Program("kubectl"),
+    # The inference extension's own picker: the one that llm-d's is built on.
+    "llm-d/llm-d-router-endpoint-picker": Program("epp", _picker_flags),
+    # Redis 6.2 answers for Valkey, which began as its copy.
+    "valkey/valkey": Program("redis-server", _valkey_flags, called=("valkey-server",)),
+    "envoyproxy/ratelimit": Program("ratelimit", env=_ratelimit_env),
+    # Istio's proxy: Envoy, with the configuration that rehearsal/gateway writes.
+    "istio/proxyv2": Program("proxyv2", takes_arguments=False),
     "lws/lws": Program("lws", files={"controller_manager_config.yaml": _lws_config}),
     "jetstack/cert-manager-controller": Container(),
     "jetstack/cert-manager-webhook": Container(),
@@ -78,9 +127,7 @@ IMAGES: Mapping[str, Program | Container] = {
     "jetstack/cert-manager-startupapicheck": Container(),
     "brancz/kube-rbac-proxy": Container(),
     "istio/pilot": Container(),
-    "istio/proxyv2": Container(),
     "kserve/storage-initializer": Container(),
-    "llm-d/llm-d-router-endpoint-picker": Container(),
     "llm-d/llm-d-uds-tokenizer": Container(),
     "llm-d/llm-d-cuda": VLLM,
     "vllm/vllm-openai": VLLM,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 
 from ops.kube import ApiError, Kube, Manifest
+from rehearsal.node.names import Names
 from rehearsal.node.nodes import LABEL
 from rehearsal.node.pod import PodWorker
 from rehearsal.node.programs import Host
@@ -19,8 +22,11 @@ class Kubelet:
     """All simulated nodes of one rehearsal."""
 
     def __init__(self, kube: Kube, host: Host, block: int):
-        self._kube, self._host, self._block = kube, host, block
+        self._kube, self._block = kube, block
+        self._host = replace(host, names=Names(self._service, self.endpoints))
         self._workers: dict[str, PodWorker] = {}
+        self._ending: dict[str, PodWorker] = {}
+        self._addresses: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._nodes: set[str] = set()
 
@@ -28,6 +34,32 @@ class Kubelet:
         """The pods that run now."""
         with self._lock:
             return list(self._workers.values())
+
+    def worker(self, namespace: str, name: str) -> PodWorker | None:
+        """The pod of that name, if it runs now."""
+        return next((w for w in self.workers() if w.key == f"{namespace}/{name}"), None)
+
+    def endpoints(
+        self,
+        namespace: str,
+        match_labels: Mapping[str, str],
+        target_port: int | str,
+        ready_seconds: float = 0.0,
+    ) -> list[tuple[str, int]]:
+        """Where the pods with these labels really listen for a container port, by number or name.
+
+        Only pods that are Ready, for at least `ready_seconds`; in the order in which they were started.
+        """
+        now = time.monotonic()
+        found = [
+            worker.endpoint(target_port)
+            for worker in self.workers()
+            if worker.pod["metadata"]["namespace"] == namespace
+            and match_labels.items() <= worker.labels.items()
+            and (since := worker.ready_since) is not None
+            and now - since >= ready_seconds
+        ]
+        return [(host, port) for host, port in found if port]
 
     def run(self, stop: threading.Event) -> None:
         """Follow the pods until told to stop."""
@@ -54,20 +86,30 @@ class Kubelet:
         if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             return
         with self._lock:
-            worker = PodWorker(self._host, pod, self._address(pod))
+            address = self._address(pod)
+            former = next((w for w in self._ending.values() if w.address == address), None)
+            worker = PodWorker(self._host, pod, address, former)
             self._workers[uid] = worker
+            known = self._addresses.setdefault(_owner(pod), [])
+            known += [address] if address not in known else []
         worker.start()
 
     def _end(self, uid: str, pod: Manifest) -> None:
         with self._lock:
+            self._ending = {u: w for u, w in self._ending.items() if w.is_alive()}
             worker = self._workers.pop(uid, None)
+            if worker is not None:
+                self._ending[uid] = worker
         if worker is not None:
             worker.deleted.set()
-        elif pod["metadata"].get("deletionTimestamp") and self._is_mine(pod):
+        elif uid not in self._ending and pod["metadata"].get("deletionTimestamp") and self._is_mine(pod):
             # A finished pod has no worker, but its node must still let it go.
             gone = PodWorker(self._host, pod, "")
             gone.deleted.set()
             gone.start()
+
+    def _service(self, namespace: str, name: str) -> Manifest | None:
+        return self._kube.get("v1", "Service", name, namespace)
 
     def _is_mine(self, pod: Manifest) -> bool:
         node = pod["spec"].get("nodeName")
@@ -76,11 +118,18 @@ class Kubelet:
         return node in self._nodes
 
     def _address(self, pod: Manifest) -> str:
-        """The address the pod had before a restart when it is still in our block, else the next free one."""
-        taken = {w.address for w in self._workers.values()}
+        """An address for a pod: its own from before a restart, else one that its owner's pods had, else a new one.
+
+        A Service keeps its address whatever happens to its pods; programs here talk to pods
+        directly, so those of one Deployment get each other's addresses again.
+        """
+        used = {w.address for w in self._workers.values()}
         before = pod.get("status", {}).get("podIP", "")
-        if before.startswith(f"127.{self._block}.") and before not in taken:
-            return before
+        mine = self._addresses.get(_owner(pod), [])
+        for address in (before if before.startswith(f"127.{self._block}.") else "", *mine):
+            if address and address not in used:
+                return address
+        taken = used.union(*self._addresses.values())
         candidates = (f"127.{self._block}.{i // 250}.{i % 250 + 1}" for i in itertools.count())
         return next(a for a in candidates if a not in taken)
 
@@ -92,3 +141,16 @@ class Kubelet:
                 except (ApiError, NotMountable, OSError) as error:
                     # One pod's missing Secret must not keep the others' from being refreshed.
                     print(f"{time.strftime('%H:%M:%S')} volumes of {worker.key}: {error}", flush=True)
+
+
+def _owner(pod: Manifest) -> str:
+    """What made the pod: its Deployment where it has one, else its direct owner, else itself."""
+    meta = pod["metadata"]
+    owner = next(iter(meta.get("ownerReferences") or []), None)
+    if owner is None:
+        return f"{meta['namespace']}/Pod/{meta['name']}"
+    name, kind = owner["name"], owner["kind"]
+    template = (meta.get("labels") or {}).get("pod-template-hash")
+    if kind == "ReplicaSet" and template:
+        name, kind = name.removesuffix(f"-{template}"), "Deployment"
+    return f"{meta['namespace']}/{kind}/{name}"

@@ -97,11 +97,21 @@ def beat(kube: Kube, names: list[str]) -> None:
         kube.apply(lease, MANAGER, force=True)
 
 
-def heartbeat(kube: Kube, stop: threading.Event) -> None:
-    """Renew the lease of every simulated node until told to stop."""
+def announce(kube: Kube, nodes: list[Manifest], port: int) -> None:
+    """Tell the API server at which port of their address the nodes' kubelet answers."""
+    endpoints = {"kubeletEndpoint": {"Port": port}}
+    for node in nodes:
+        if node["status"].get("daemonEndpoints") != endpoints:
+            status = {"status": {"daemonEndpoints": endpoints}}
+            kube.patch("v1", "Node", node["metadata"]["name"], None, status, subresource="status")
+
+
+def heartbeat(kube: Kube, port: int, stop: threading.Event) -> None:
+    """Renew the lease of every simulated node, whose kubelet answers at `port`, until told to stop."""
     while not stop.is_set():
         try:
             nodes = kube.list("v1", "Node", selector=LABEL)
+            announce(kube, nodes, port)
             beat(kube, [n["metadata"]["name"] for n in nodes])
         except ApiError:
             # The API server is starting or restarting; the next beat comes soon enough.

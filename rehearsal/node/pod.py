@@ -7,9 +7,11 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ops.kube import ApiError, Manifest
 from rehearsal.node import images, probes, volumes
+from rehearsal.node.names import Unresolved
 from rehearsal.node.programs import Home, Host, end
 from rehearsal.node.report import Report
 
@@ -17,6 +19,8 @@ TICK_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 PULL_RETRY_SECONDS = 1.0
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
+# A program that cannot resolve a name would end at once; here it is not started.
+WAITING = {volumes.NotMountable: "ContainerCreating", Unresolved: "CrashLoopBackOff"}
 
 
 @dataclass
@@ -39,10 +43,13 @@ class Gone(Exception):
 
 
 class PodWorker(threading.Thread):
-    """Runs one pod until it is deleted, and reports its status as a kubelet would."""
+    """Runs one pod until it is deleted, and reports its status as a kubelet would.
 
-    def __init__(self, host: Host, pod: Manifest, address: str):
-        self.host, self.pod, self.address = host, pod, address
+    `former` had the address before and may still be ending its programs; this one starts after it.
+    """
+
+    def __init__(self, host: Host, pod: Manifest, address: str, former: PodWorker | None = None):
+        self.host, self.pod, self.address, self._former = host, pod, address, former
         self.key = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         super().__init__(name=self.key, daemon=True)
         self.deleted = threading.Event()
@@ -66,13 +73,21 @@ class PodWorker(threading.Thread):
                     return ("127.0.0.1", moved) if moved else (self.address, number)
         return self.address, int(port) if str(port).isdigit() else 0
 
+    def log(self, container: str) -> Path | None:
+        """The file with a container's output, or None where the pod has no such container."""
+        known = (*self.pod["spec"]["containers"], *self.pod["spec"].get("initContainers", []))
+        return self.host.log(self.pod, container) if container in {c["name"] for c in known} else None
+
     def refresh_volumes(self) -> None:
         """Bring changed Secrets to running programs, as a kubelet does."""
         for running in self._containers:
-            if running.process is not None:
-                self._home.mount(running.spec)
+            if running.process is not None and isinstance(running.what, images.Program):
+                self._home.mount(running.spec, running.what, running.ports)
 
     def run(self) -> None:
+        if self._former is not None:
+            self._former.join()
+            self._former = None
         while True:
             try:
                 self._live()
@@ -172,8 +187,8 @@ class PodWorker(threading.Thread):
         if isinstance(running.what, images.Program):
             try:
                 running.process = self._home.launch(running.spec, running.what, running.ports)
-            except volumes.NotMountable as error:
-                running.waiting = {"reason": "ContainerCreating", "message": str(error)}
+            except (volumes.NotMountable, Unresolved) as error:
+                running.waiting = {"reason": WAITING[type(error)], "message": str(error)}
                 running.retry_at = time.monotonic() + RETRY_SECONDS
                 return
         running.started, running.waiting = time.monotonic(), None

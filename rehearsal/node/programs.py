@@ -7,21 +7,25 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ops.kube import Kube, Manifest
 from rehearsal.cluster import certificates, ports
 from rehearsal.node import images, volumes
 from rehearsal.node.faults import Faults
+from rehearsal.node.names import Names
 
 TOKEN_SECONDS = 86400
 END_SECONDS = 5
 
+Mounted = dict[str, list[Path]]
+"""The files of each mount path of a container."""
+
 
 @dataclass(frozen=True)
 class Host:
-    """What every pod shares: the API, the faults, directories and the environment of programs."""
+    """What every pod shares: the API, the faults, directories, the environment of programs, Services' names."""
 
     kube: Kube
     faults: Faults
@@ -30,6 +34,12 @@ class Host:
     authority: bytes
     binary: Callable[[str], Path]
     environment: Callable[[dict[str, str]], dict[str, str]]
+    names: Names = field(default_factory=Names)
+
+    def log(self, pod: Manifest, container: str) -> Path:
+        """The file that a container's output goes to, of all its lives."""
+        meta = pod["metadata"]
+        return self.logs / f"{meta['namespace']}_{meta['name']}_{container}.log"
 
 
 @dataclass(frozen=True)
@@ -44,53 +54,69 @@ class Home:
     def directory(self) -> Path:
         return self.host.directory / self.pod["metadata"]["uid"]
 
-    def mount(self, container: Manifest) -> dict[str, list[Path]]:
+    def mount(self, container: Manifest, program: images.Program, taken: dict[int, int]) -> Mounted:
         """Write the container's volumes; called again, it brings what changed since."""
-        return volumes.mount(self.host.kube, self.pod, container, self._root(container))
+        place = self._place(container, taken)
+
+        def rewrite(name: str, data: bytes) -> bytes:
+            change = program.files.get(name)
+            return change(data.decode(), place).encode() if change else data
+
+        return volumes.mount(self.host.kube, self.pod, container, place.root, rewrite)
 
     def launch(
         self, container: Manifest, program: images.Program, taken: dict[int, int]
     ) -> subprocess.Popen[bytes]:
-        """Start a container's program. Local ports that it listens on instead of its own go into `taken`."""
-        root, meta = self._root(container), self.pod["metadata"]
-        (root / "tmp").mkdir(parents=True, exist_ok=True)
-        mounted = self.mount(container)
+        """Start a container's program. Local ports that it listens on instead of its own go into `taken`.
 
-        def local_port(port: int) -> int:
-            taken[port] = ports.free_ports(1)[0]
-            return taken[port]
-
-        place = images.Placement(self.address, local_port)
-        for path in (p for paths in mounted.values() for p in paths if p.name in program.files):
-            path.write_text(program.files[path.name](path.read_text(), place))
-        command = [relocated(c, mounted, root) for c in self._command(container, program)]
-        log = self.host.logs / f"{meta['namespace']}_{meta['name']}_{container['name']}.log"
-        with log.open("ab") as output:
+        Raises NotMountable while a volume's source does not exist, Unresolved while a
+        Service that it names has no Ready pod.
+        """
+        taken.clear()
+        place = self._place(container, taken)
+        (place.root / "tmp").mkdir(parents=True, exist_ok=True)
+        mounted = self.mount(container, program, taken)
+        own = volumes.environment(self.host.kube, self.pod, container, self.address)
+        own = {name: self._local(value, mounted, place.root) for name, value in own.items()}
+        argv = [
+            self._local(volumes.expand(word, own), mounted, place.root)
+            for word in command(container, program, self.host.binary)
+        ]
+        with self.host.log(self.pod, container["name"]).open("ab") as output:
             return subprocess.Popen(
-                [*command, *program.flags(place)],
-                env=self.host.environment(self._environment(container, root)),
-                cwd=root,
+                [*argv, *program.flags(place)],
+                env=self.host.environment(self._environment(own, program, place)),
+                cwd=place.root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
 
-    def _root(self, container: Manifest) -> Path:
-        return self.directory / container["name"]
+    def _place(self, container: Manifest, taken: dict[int, int]) -> images.Placement:
+        def local_port(port: int) -> int:
+            if port not in taken:
+                taken[port] = ports.free_ports(1)[0]
+            return taken[port]
 
-    def _environment(self, container: Manifest, root: Path) -> dict[str, str]:
-        return volumes.environment(self.host.kube, self.pod, container, self.address) | {
-            "HOME": str(root),
-            "TMPDIR": str(root / "tmp"),
-            "KUBECONFIG": str(self._service_account(root)),
-            "REHEARSAL_ADDRESS": self.address,
-        }
+        return images.Placement(self.address, local_port, self.directory / container["name"])
 
-    def _command(self, container: Manifest, program: images.Program) -> list[str]:
-        """What the container runs: its own command through the shell, or the image's entry point."""
-        if program.shell and container.get("command"):
-            return [*container["command"], *container.get("args", [])]
-        return [str(self.host.binary(program.binary)), *program.arguments, *container.get("args", [])]
+    def _local(self, text: str, mounted: Mounted, root: Path) -> str:
+        """Text of the container with mounts and Services where they are on this machine."""
+        return self.host.names.resolve(relocated(text, mounted, root), self.pod, self.address)
+
+    def _environment(
+        self, own: dict[str, str], program: images.Program, place: images.Placement
+    ) -> dict[str, str]:
+        return (
+            own
+            | dict(program.env(place, own))
+            | {
+                "HOME": str(place.root),
+                "TMPDIR": str(place.root / "tmp"),
+                "KUBECONFIG": str(self._service_account(place.root)),
+                "REHEARSAL_ADDRESS": self.address,
+            }
+        )
 
     def _service_account(self, root: Path) -> Path:
         """A kubeconfig with the pod's own service account, so that its real permissions apply."""
@@ -108,12 +134,23 @@ class Home:
         return file
 
 
-def relocated(argument: str, mounted: dict[str, list[Path]], root: Path) -> str:
+def command(container: Manifest, program: images.Program, binary: Callable[[str], Path]) -> list[str]:
+    """What the container runs: its own command through the shell, or the image's entry point."""
+    own, arguments = container.get("command") or [], container.get("args") or []
+    if program.shell and own:
+        return [*own, *arguments]
+    given = [*own[1:], *arguments] if program.takes_arguments else []
+    if given and Path(given[0]).name in program.called:
+        given = given[1:]
+    return [str(binary(program.binary)), *program.arguments, *given]
+
+
+def relocated(argument: str, mounted: Mounted, root: Path) -> str:
     """An argument with the paths of mounts pointing at where the mounts really are."""
-    for path in sorted(mounted, key=len, reverse=True):
-        if mounted[path]:
-            argument = re.sub(rf"(?<=[ =]){re.escape(path)}(?=[/ \n]|$)", f"{root}{path}", argument)
-    return argument
+    real = [re.escape(path) for path in sorted(mounted, key=len, reverse=True) if mounted[path]]
+    if not real:
+        return argument
+    return re.sub(rf"(?<![^ =:])({'|'.join(real)})(?=[/ :\n]|$)", rf"{root}\1", argument)
 
 
 def end(process: subprocess.Popen[bytes] | None) -> None:

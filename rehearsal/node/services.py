@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from pathlib import Path
 
 from ops.kube import Kube, Manifest
@@ -28,10 +27,15 @@ class ServiceProxy:
         self._kube, self._kubelet, self._faults, self._path = kube, kubelet, faults, path
         self._services: dict[str, Manifest] = {}
         self._stand_ins: dict[str, tuple[str, int]] = {}
+        self._open: set[tuple[str, int]] = set()
 
     def stand_in(self, service: str, address: tuple[str, int]) -> None:
         """Answer for `namespace/name` at `address`, for a program that cannot be had here."""
         self._stand_ins[service] = address
+
+    def open(self, address: tuple[str, int]) -> None:
+        """Let the API server connect to `address` itself: it asks for kubelets by their own address."""
+        self._open.add(address)
 
     def run(self, stop: threading.Event) -> None:
         """Serve until told to stop."""
@@ -72,6 +76,8 @@ class ServiceProxy:
     def _target(self, authority: str) -> tuple[str, int] | None:
         """The local address behind `clusterIP:port`, or None when nothing may answer there."""
         host, _, port = authority.rpartition(":")
+        if (host, int(port)) in self._open:
+            return host, int(port)
         service = self._services.get(host)
         if service is None:
             return None
@@ -82,14 +88,13 @@ class ServiceProxy:
         selector = service["spec"].get("selector")
         if entry is None or not selector:
             return None
-        refuse = self._faults.refuse_seconds(name)
-        for worker in self._kubelet.workers():
-            matches = worker.pod["metadata"]["namespace"] == service["metadata"]["namespace"] and (
-                selector.items() <= worker.labels.items()
-            )
-            if matches and worker.ready_since is not None and time.monotonic() - worker.ready_since >= refuse:
-                return worker.endpoint(entry.get("targetPort", entry["port"]))
-        return None
+        found = self._kubelet.endpoints(
+            service["metadata"]["namespace"],
+            selector,
+            entry.get("targetPort", entry["port"]),
+            self._faults.refuse_seconds(name),
+        )
+        return found[0] if found else None
 
 
 def _request(client: socket.socket) -> str:

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ops.kube import Kube, Manifest
+
+CURRENT = "..data"
+REFERENCE = re.compile(r"\$(\$|\([^)]*\))")
 
 
 class NotMountable(Exception):
     """A volume's Secret or ConfigMap does not exist (yet); a kubelet waits for it."""
 
 
-def mount(kube: Kube, pod: Manifest, container: Manifest, root: Path) -> dict[str, list[Path]]:
+Rewrite = Callable[[str, bytes], bytes]
+"""What a mounted file shall hold instead, from its name and its content."""
+
+
+def mount(
+    kube: Kube, pod: Manifest, container: Manifest, root: Path, rewrite: Rewrite = lambda _, data: data
+) -> dict[str, list[Path]]:
     """Write the container's volumes below `root`; returns the files written by mount path."""
     volumes = {v["name"]: v for v in pod["spec"].get("volumes", [])}
     written = {}
     for entry in container.get("volumeMounts", []):
         target = root / entry["mountPath"].lstrip("/")
         content = _content(kube, pod["metadata"]["namespace"], volumes[entry["name"]])
+        content = {name: rewrite(Path(name).name, data) for name, data in content.items()}
         written[entry["mountPath"]] = _write(target, content, entry.get("subPath"))
     return written
 
@@ -48,20 +61,60 @@ def _picked(data: dict[str, bytes], items: list[Manifest] | None) -> dict[str, b
 
 
 def _write(target: Path, content: dict[str, bytes], sub_path: str | None) -> list[Path]:
-    if sub_path:
-        files = {target: content[sub_path]} if sub_path in content else {}
-    else:
-        target.mkdir(parents=True, exist_ok=True)
-        files = {target / name: data for name, data in content.items()}
-    for path, data in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_bytes() != data:
-            # Replaced in one step: programs watch these files and must never read half of one.
-            fresh = path.with_name(f".{path.name}.new")
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(data)
-            os.replace(fresh, path)
-    return list(files)
+    if not sub_path:
+        return _publish(target, content)
+    if sub_path not in content:
+        return []
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _replace(target, lambda fresh: _private(fresh, content[sub_path]))
+    return [target]
+
+
+def _publish(target: Path, content: dict[str, bytes]) -> list[Path]:
+    """Make `target` hold exactly `content`, all of it in one step.
+
+    As a kubelet does it: the files lie in a hidden directory, the link `..data` names the
+    current one, and what programs see are links through that. Programs watch for its swap.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    last = (target / CURRENT).resolve() if (target / CURRENT).is_symlink() else None
+    if _content_of(last) != content:
+        fresh = Path(tempfile.mkdtemp(prefix="..", dir=target))
+        for name, data in content.items():
+            _private(fresh / name, data)
+        _replace(target / CURRENT, lambda link: link.symlink_to(fresh.name))
+        _show(target, {Path(name).parts[0] for name in content})
+        if last:
+            shutil.rmtree(last, ignore_errors=True)
+    return [target / name for name in content]
+
+
+def _content_of(directory: Path | None) -> dict[str, bytes]:
+    files = (f for f in directory.rglob("*") if f.is_file()) if directory else ()
+    return {str(f.relative_to(directory)): f.read_bytes() for f in files if directory}
+
+
+def _show(target: Path, names: set[str]) -> None:
+    """Link the `names` of the current directory into `target`, and drop the links of what it lost."""
+    ours = {f.name for f in target.iterdir() if f.is_symlink() and f.readlink() == Path(CURRENT) / f.name}
+    for name in ours - names:
+        (target / name).unlink()
+    for name in names - ours:
+        (target / name).symlink_to(Path(CURRENT) / name)
+
+
+def _private(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_bytes(data)
+
+
+def _replace(path: Path, make: Callable[[Path], None]) -> None:
+    """Let `make` write beside `path`, then put that in its place in one step."""
+    fresh = path.with_name(f"..{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    make(fresh)
+    os.replace(fresh, path)
 
 
 def environment(kube: Kube, pod: Manifest, container: Manifest, address: str) -> dict[str, str]:
@@ -69,11 +122,23 @@ def environment(kube: Kube, pod: Manifest, container: Manifest, address: str) ->
     result: dict[str, str] = {}
     for variable in container.get("env", []):
         value = variable.get("value")
+        if value is not None:
+            value = expand(value, result)
         if source := variable.get("valueFrom"):
             value = _reference(kube, pod, source, address)
         if value is not None:
             result[variable["name"]] = value
     return result
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """`$(NAME)` replaced by the variable, as Kubernetes does it: unknown names stay, `$$` is a dollar sign."""
+
+    def value(match: re.Match[str]) -> str:
+        found = match[1]
+        return "$" if found == "$" else variables.get(found[1:-1], match[0])
+
+    return REFERENCE.sub(value, text)
 
 
 def _reference(kube: Kube, pod: Manifest, source: Manifest, address: str) -> str | None:

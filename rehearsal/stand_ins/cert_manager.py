@@ -1,6 +1,8 @@
-"""Stands in for cert-manager: issues certificates and injects their authority.
+"""Stands in for cert-manager: judges issuers, issues certificates and injects their authority.
 
-Every issuer signs with one authority of the rehearsal. Its admission webhook
+Issuers of the types selfSigned, ca and acme are judged as strictly as the real one judges them
+(rehearsal/stand_ins/issuers.py); ACME is simulated by an authority of the rehearsal that nobody trusts.
+CertificateRequests, Orders and Challenges are left out, and so is renewal. Its admission webhook
 accepts what the API server's own schema accepted.
 """
 
@@ -19,6 +21,8 @@ from typing import Any
 from ops.kube import JSON_PATCH, Kube, Manifest
 from rehearsal.cluster import certificates
 from rehearsal.node.nodes import timestamp
+from rehearsal.stand_ins import signing
+from rehearsal.stand_ins.issuers import GATEWAY, Issuers, Refusal, Verdict, find_issuer
 from rehearsal.stand_ins.mirror import Mirror
 
 API = "cert-manager.io/v1"
@@ -26,6 +30,7 @@ WEBHOOK = "cert-manager/cert-manager-webhook"
 INJECT_FROM = "cert-manager.io/inject-ca-from"
 INJECT_FROM_SECRET = "cert-manager.io/inject-ca-from-secret"
 ADMISSION = "admissionregistration.k8s.io/v1"
+MANAGER = "rehearsal-cert-manager"
 # Where each injectable kind keeps its bundle: JSON pointers, one per webhook.
 INJECTABLE: dict[str, Callable[[Manifest], list[str]]] = {
     "ValidatingWebhookConfiguration": lambda item: _webhook_pointers(item),
@@ -36,6 +41,7 @@ WATCHED = (
     (API, "Issuer"),
     (API, "ClusterIssuer"),
     (API, "Certificate"),
+    ("gateway.networking.k8s.io/v1", GATEWAY),
     (ADMISSION, "ValidatingWebhookConfiguration"),
     (ADMISSION, "MutatingWebhookConfiguration"),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
@@ -58,8 +64,9 @@ class CertManager:
 
     def __init__(self, kube: Kube, directory: Path, is_running: Callable[[], bool]):
         self._kube, self._is_running = kube, is_running
-        self._ca = _authority(directory)
+        self._ca = signing.kept_authority(directory, "issuer", "rehearsal-cert-manager")
         self._objects = Mirror(kube, WATCHED)
+        self._acme = signing.kept_authority(directory, "acme", "simulated Let's Encrypt, trusted by nobody")
 
     def serve_webhook(self) -> tuple[str, int]:
         """Start the admission webhook; returns its address."""
@@ -82,39 +89,89 @@ class CertManager:
 
     def reconcile(self, objects: Mirror) -> None:
         """Bring everything that cert-manager would to the state that it would be in."""
-        for kind in ("Issuer", "ClusterIssuer"):
-            for issuer in objects.of(kind):
-                self._mark_ready(issuer, "issues with the rehearsal's authority")
+        judge = Issuers(self._kube, self._acme, lambda name, home: objects.get(GATEWAY, name, home))
+        issuers = [*objects.of("Issuer"), *objects.of("ClusterIssuer")]
+        for issuer in issuers:
+            verdict = judge.verdict(issuer)
+            self._keep_account(issuer, verdict)
+            self._write(issuer, verdict)
         issued = objects.of("Certificate")
         for certificate in issued:
-            self._issue(certificate)
-        ready = {_reference(c) for c in issued if c.get("status", {}).get("conditions")}
+            self._write(certificate, self._issue(certificate, issuers, judge))
+        bundles = {_reference(c): self._authority_of(c) for c in issued if _is_ready(c)}
         for kind, pointers in INJECTABLE.items():
             for item in objects.of(kind):
-                self._inject(item, pointers(item), ready)
+                self._inject(item, pointers(item), bundles)
 
-    def _issue(self, certificate: Manifest) -> None:
-        spec, namespace = certificate["spec"], certificate["metadata"]["namespace"]
-        names = (*spec.get("dnsNames", []), *spec.get("ipAddresses", []))
-        if self._kube.get("v1", "Secret", spec["secretName"], namespace) is None:
-            common = spec.get("commonName") or (names[0] if names else certificate["metadata"]["name"])
-            pair = certificates.issue(self._ca, common[:64], names=names)
-            content = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": self._ca.certificate}
-            self._kube.create(_secret(namespace, spec["secretName"], content))
-        self._mark_ready(certificate, "Certificate is up to date and has not expired")
+    def _issue(self, certificate: Manifest, issuers: list[Manifest], judge: Issuers) -> Verdict:
+        """Fill the Secret of a certificate if its issuer would, and say how it stands."""
+        if self._is_current(certificate):
+            return Verdict(True, "Ready", "Certificate is up to date and has not expired")
+        reference = certificate["spec"]["issuerRef"]
+        name = f"{reference.get('kind', 'Issuer')} {reference['name']}"
+        issuer = find_issuer(certificate, issuers)
+        if issuer is None:
+            return _waiting(f"{name} does not exist (IssuerNotFound)")
+        verdict = judge.verdict(issuer)
+        if not verdict.ready:
+            return _waiting(f"{name} is not ready ({verdict.reason}: {verdict.message})")
+        try:
+            authority = judge.signer(issuer, certificate)
+        except Refusal as refusal:
+            return _waiting(str(refusal))
+        pair = signing.sign(signing.Request.of(certificate), authority)
+        self._kube.apply(signing.secret(certificate, pair, authority), MANAGER, force=True)
+        return Verdict(True, "Ready", "Certificate is up to date and has not expired")
 
-    def _mark_ready(self, item: Manifest, message: str) -> None:
-        if item.get("status", {}).get("conditions"):
+    def _is_current(self, certificate: Manifest) -> bool:
+        """Whether the Secret is there and was issued for what the Certificate says now."""
+        home = certificate["metadata"]["namespace"]
+        secret = self._kube.get("v1", "Secret", certificate["spec"]["secretName"], home)
+        if secret is None or signing.pair_of(secret) is None:
+            return False
+        return signing.marks(certificate).items() <= (secret["metadata"].get("annotations") or {}).items()
+
+    def _keep_account(self, issuer: Manifest, verdict: Verdict) -> None:
+        """The Secret with the key of an ACME account, which the real one makes when it registers."""
+        acme = issuer["spec"].get("acme")
+        if acme is None or not verdict.ready:
             return
-        condition = {"type": "Ready", "status": "True", "reason": "Ready", "message": message}
-        status = {"conditions": [{**condition, "lastTransitionTime": timestamp()}]}
+        name = acme["privateKeySecretRef"]["name"]
+        home = issuer["metadata"].get("namespace", WEBHOOK.split("/")[0])
+        if self._kube.get("v1", "Secret", name, home) is None:
+            key = base64.b64encode(certificates.signing_key()).decode()
+            meta = {"name": name, "namespace": home}
+            account = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"tls.key": key}}
+            self._kube.apply(account, MANAGER)
+
+    def _write(self, item: Manifest, verdict: Verdict) -> None:
+        """Set the Ready condition where it is another, or was for another generation."""
         meta = item["metadata"]
+        condition = {
+            "type": "Ready",
+            "status": str(verdict.ready),
+            "reason": verdict.reason,
+            "message": verdict.message,
+            "observedGeneration": meta.get("generation", 1),
+        }
+        old = _ready(item)
+        if {key: old.get(key) for key in condition} == condition:
+            return
+        # The time of the last change from or to ready, as everywhere in Kubernetes.
+        since = old.get("lastTransitionTime") if old.get("status") == condition["status"] else None
+        status = {"conditions": [{**condition, "lastTransitionTime": since or timestamp()}]}
         self._kube.patch(
             API, item["kind"], meta["name"], meta.get("namespace"), {"status": status}, subresource="status"
         )
 
-    def _inject(self, item: Manifest, pointers: list[str], ready: set[str]) -> None:
-        bundle = self._bundle(item["metadata"].get("annotations") or {}, ready)
+    def _authority_of(self, certificate: Manifest) -> str | None:
+        """The bundle of a ready certificate: the authority in its Secret, base64."""
+        home = certificate["metadata"]["namespace"]
+        secret = self._kube.get("v1", "Secret", certificate["spec"]["secretName"], home) or {}
+        return (secret.get("data") or {}).get("ca.crt")
+
+    def _inject(self, item: Manifest, pointers: list[str], bundles: dict[str, str | None]) -> None:
+        bundle = self._bundle(item["metadata"].get("annotations") or {}, bundles)
         patch = [
             {"op": "add", "path": p, "value": bundle} for p in pointers if bundle and _at(item, p) != bundle
         ]
@@ -123,40 +180,31 @@ class CertManager:
                 item["apiVersion"], item["kind"], item["metadata"]["name"], None, patch, JSON_PATCH
             )
 
-    def _bundle(self, annotations: dict[str, str], ready: set[str]) -> str | None:
+    def _bundle(self, annotations: dict[str, str], bundles: dict[str, str | None]) -> str | None:
         """The bundle that an object's annotations ask for, once its certificate is issued."""
-        if INJECT_FROM_SECRET in annotations or annotations.get(INJECT_FROM) in ready:
+        if INJECT_FROM_SECRET in annotations:
+            # cert-manager's own webhook, which is served here and has the rehearsal's certificate.
             return base64.b64encode(self._ca.certificate).decode()
-        return None
+        return bundles.get(annotations.get(INJECT_FROM, ""))
 
 
 def _reference(certificate: Manifest) -> str:
     return f"{certificate['metadata']['namespace']}/{certificate['metadata']['name']}"
 
 
-def _authority(directory: Path) -> certificates.KeyPair:
-    """The rehearsal's issuing authority, made once and kept so that a restart invalidates nothing."""
-    files = directory / "issuer.crt", directory / "issuer.key"
-    if not files[1].exists():
-        pair = certificates.authority("rehearsal-cert-manager")
-        for file, content in zip(files, (pair.certificate, pair.key), strict=True):
-            file.touch(mode=0o600)
-            file.write_bytes(content)
-    return certificates.KeyPair(files[0].read_bytes(), files[1].read_bytes())
+def _ready(item: Manifest) -> Manifest:
+    """The Ready condition of an object, empty where it has none."""
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == "Ready"), {})
 
 
-def _secret(namespace: str, name: str, content: dict[str, bytes]) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {"controller.cert-manager.io/fao": "true"},
-        },
-        "data": {k: base64.b64encode(v).decode() for k, v in content.items()},
-    }
+def _is_ready(item: Manifest) -> bool:
+    return _ready(item).get("status") == "True"
+
+
+def _waiting(why: str) -> Verdict:
+    """Not issued. The real one tells the reason in the CertificateRequest, which is left out here."""
+    return Verdict(False, "DoesNotExist", f"Issuing certificate as Secret does not exist: {why}")
 
 
 def _at(item: Any, pointer: str) -> Any:

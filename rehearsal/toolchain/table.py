@@ -40,7 +40,6 @@ class Tool:
     package: str
     seconds: int
     stamps: tuple[str, ...] = ()
-    by_default: bool = True
 
     @property
     def version(self) -> str:
@@ -143,7 +142,6 @@ TOOLS: dict[str, Tool] = {
             module="sigs.k8s.io/gateway-api-inference-extension",
             package="sigs.k8s.io/gateway-api-inference-extension/cmd/epp",
             seconds=70,
-            by_default=False,
         ),
         Tool(
             name="ratelimit",
@@ -151,7 +149,6 @@ TOOLS: dict[str, Tool] = {
             module="github.com/envoyproxy/ratelimit",
             package="github.com/envoyproxy/ratelimit/src/service_cmd",
             seconds=22,
-            by_default=False,
         ),
     )
 }

@@ -1,5 +1,6 @@
 """The configuration of a stack: its models, its rules, and the one place that reads it from Pulumi."""
 
+from stacks.config.access import Access
 from stacks.config.cluster import Cluster, EksCluster, ExistingCluster, GkeCluster
 from stacks.config.errors import ConfigError, Problem
 from stacks.config.gateway import Gateway
@@ -11,6 +12,7 @@ from stacks.config.root import StackConfig
 from stacks.config.stack_file import check_stack_file, config_of, read_stack_file
 
 __all__ = [
+    "Access",
     "Cluster",
     "ConfigError",
     "EksCluster",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from stacks.config.base import Strict, entry
 from stacks.config.errors import refusal
@@ -17,7 +18,11 @@ MAX_LIMIT = 2**32 - 1
 
 KeyId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Coordinate = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
-Multiplier = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+# Prices travel to the gateway in millionths.
+Multiplier = Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)]
+# The curve P-256: y^2 = x^3 - 3x + B modulo P (SEC 2, secp256r1).
+_P = 2**256 - 2**224 + 2**192 + 2**96 - 1
+_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 
 def _not_too_many(tenants: dict[str, Tenant]) -> dict[str, Tenant]:
@@ -53,6 +58,17 @@ class PublicKey(Strict):
     crv: Literal["P-256"] = entry("Curve.", "P-256")
     x: Coordinate = entry("First coordinate, base64url.")
     y: Coordinate = entry("Second coordinate, base64url.")
+
+    @model_validator(mode="after")
+    def _on_the_curve(self) -> PublicKey:
+        x, y = (int.from_bytes(base64.urlsafe_b64decode(c + "=")) for c in (self.x, self.y))
+        if max(x, y) >= _P or (y * y - (x**3 - 3 * x + _B)) % _P:
+            raise refusal(
+                "x and y are no point of the curve P-256",
+                "the gateway would refuse its whole configuration, and answer nobody",
+                "copy the key again, or make one: python -m ops keys init",
+            )
+        return self
 
 
 class Access(Strict):

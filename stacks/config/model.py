@@ -39,6 +39,7 @@ OWNED_ARGS = {
     "--quantization": "use quantization",
     "-q": "use quantization",
     "--api-key": "use llm-platform:access; a key here would be readable in the cluster",
+    "--enable-force-include-usage": _OURS,
     "--enable-log-requests": "use logRequests",
     "--disable-log-requests": "use logRequests",
     "--no-enable-log-requests": "use logRequests",
@@ -185,6 +186,10 @@ class Model(Strict):
     resources: ModelResources | None = entry("CPU, memory and disk of a pod.", None)
     routing: Literal["prefix-cache", "load", "none"] = entry(
         "How a replica is picked: by cached prefix and load, by load, or in turn.", "prefix-cache"
+    )
+    pickers: int = entry("Endpoint pickers that run. One picks; the others stand by.", 1, ge=1, le=3)
+    picker_failure_mode: Literal["open", "closed"] = entry(
+        "What happens while no picker answers: requests go to any replica, or are refused.", "open"
     )
     load_budget_seconds: int = entry(
         "Time from the start of a pod to Ready: download, load, compile. `up` fails after it.",

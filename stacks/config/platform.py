@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints, model_validator
 
 from stacks.config.base import Strict, entry
-from stacks.config.types import Text
+from stacks.config.errors import refusal
+from stacks.config.types import DnsLabel, Text
 
 Ownership = Literal["managed", "provided"]
+MonitoringSystem = Literal["none", "prometheus-operator", "google"]
+# As Kubernetes takes them: an optional DNS prefix and a name of 63 characters.
+LabelKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+    ),
+]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
 _OWNERSHIP = "managed: this stack installs it; provided: it is on the cluster already and is left alone."
 
 
@@ -44,3 +56,30 @@ class Platform(Strict):
         None,
         derived="managed on a new cluster with NVIDIA nodes, provided elsewhere",
     )
+    monitoring: MonitoringSystem = entry(
+        "What scrapes metrics and evaluates alerts. It must be on the cluster already: its kinds of objects are not "
+        "installed, and without them nothing could be created.",
+        "none",
+    )
+    monitoring_namespace: DnsLabel | None = entry(
+        "Namespace of the pods that scrape; network policies let them in.",
+        None,
+        derived="monitoring for prometheus-operator, gmp-system for google",
+    )
+    monitoring_labels: dict[LabelKey, LabelValue] = entry(
+        "Labels that your Prometheus selects monitors and rules by, for example `release: prometheus`. Others it "
+        "overlooks without a word.",
+        factory=dict,
+    )
+
+    @model_validator(mode="after")
+    def _monitoring_is_chosen(self) -> Platform:
+        given = {"monitoringNamespace": self.monitoring_namespace, "monitoringLabels": self.monitoring_labels}
+        idle = [name for name, value in given.items() if value]
+        if self.monitoring == "none" and idle:
+            raise refusal(
+                f"{' and '.join(idle)} without monitoring",
+                "nothing would be scraped",
+                "add monitoring: prometheus-operator or google, or remove the key",
+            )
+        return self

@@ -34,6 +34,7 @@ GATEWAY = GatewaySpec(name="door", namespace="gateway", class_name="istio", inte
 ROUTE = RouteSpec(
     model="qwen",
     namespace="llm-models",
+    served_name="qwen",
     gateway="door",
     gateway_namespace="gateway",
     section="http",
@@ -166,10 +167,36 @@ def test_inference_goes_through_the_picker_and_questions_past_it() -> None:
 
 
 def test_a_path_is_matched_exactly_and_loses_the_model_s_prefix() -> None:
-    for rule in gateway.inference_route(ROUTE)["spec"]["rules"] + gateway.plain_route(ROUTE)["spec"]["rules"]:
+    for rule in (
+        *gateway.inference_route(ROUTE)["spec"]["rules"][:-1],
+        *gateway.plain_route(ROUTE)["spec"]["rules"],
+    ):
         (match,) = rule["matches"]
         rewritten = rule["filters"][0]["urlRewrite"]["path"]["replaceFullPath"]
         assert match["path"] == {"type": "Exact", "value": f"/llm-models/qwen{rewritten}"}
+
+
+def test_the_base_url_leads_to_a_model_by_its_header_alone() -> None:
+    rule = gateway.inference_route(ROUTE)["spec"]["rules"][-1]
+    assert {match["path"]["value"] for match in rule["matches"]} == set(gateway.INFERENCE_PATHS)
+    for match in rule["matches"]:
+        assert match["headers"] == [
+            {"name": "x-gateway-model-name", "value": "publishers/llm-models/models/qwen"}
+        ]
+
+
+def test_a_model_cannot_speak_of_budgets() -> None:
+    for rule in gateway.inference_route(ROUTE)["spec"]["rules"]:
+        (removed,) = (
+            f["responseHeaderModifier"]["remove"] for f in rule["filters"] if "responseHeaderModifier" in f
+        )
+        assert {"x-tokens-remaining", "x-tokens-used", "x-requests-limit"} <= set(removed)
+
+
+def test_whatever_no_model_takes_goes_to_the_request_program() -> None:
+    spec = gateway.base_route(GATEWAY)["spec"]
+    assert spec["rules"] == [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}]
+    assert spec["parentRefs"] == [{"name": "door", "sectionName": "http"}]
 
 
 def test_a_timeout_is_in_the_routes_only_where_the_gateway_takes_one() -> None:

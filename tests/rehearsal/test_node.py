@@ -1,13 +1,14 @@
 """What runs for an image, which faults are in force, and what a container finds on its disk."""
 
 import base64
+from pathlib import Path
 
 import pytest
 
-from rehearsal.node import images, volumes
+from rehearsal.node import images, nodes, volumes
 from rehearsal.node.faults import Faults
 from rehearsal.node.images import Container, Placement, Program
-from rehearsal.node.programs import relocated
+from rehearsal.node.programs import command, relocated
 from rehearsal.node.report import Report
 
 
@@ -41,6 +42,68 @@ def test_programs_listen_on_the_pods_own_address():
         assert isinstance(program, Program)
         flags = program.flags(place)
         assert "--health-probe-addr=127.10.0.7:8081" in flags and "--webhook-port=49443" in flags
+
+
+def test_a_picker_gets_local_ports_since_it_binds_every_address():
+    taken = {}
+    program = images.find("ghcr.io/llm-d/llm-d-router-endpoint-picker:v0.9.0")
+    flags = program.flags(Placement("127.10.0.7", lambda port: taken.setdefault(port, 40000 + port)))
+    assert flags == ["--grpc-port=49002", "--grpc-health-port=49003", "--metrics-port=49090"]
+    assert set(taken) == {9002, 9003, 9090}
+
+
+def test_the_counting_service_is_bound_to_the_pod_whatever_its_container_says(tmp_path):
+    program = images.find("envoyproxy/ratelimit:x")
+    own = {"DEBUG_HOST": "127.0.0.1", "PROMETHEUS_ADDR": ":9191", "RUNTIME_ROOT": "/data"}
+    env = program.env(Placement("127.10.0.7", lambda port: port, tmp_path), own)
+    assert [env[n] for n in ("HOST", "GRPC_HOST", "DEBUG_HOST")] == ["127.10.0.7"] * 3
+    assert env["PROMETHEUS_ADDR"] == "127.10.0.7:9191" and env["RUNTIME_ROOT"] == f"{tmp_path}/data"
+
+
+SERVER = Program("server", arguments=("run",), called=("the-server",))
+
+
+@pytest.mark.parametrize(
+    ("program", "container", "result"),
+    [
+        (SERVER, {}, ["bin/server", "run"]),
+        (SERVER, {"args": ["-v"]}, ["bin/server", "run", "-v"]),
+        (SERVER, {"command": ["/app/main", "-a"], "args": ["-b"]}, ["bin/server", "run", "-a", "-b"]),
+        (SERVER, {"args": ["the-server", "-v"]}, ["bin/server", "run", "-v"]),
+        (
+            SERVER,
+            {"command": ["the-server"], "args": ["the-server.conf"]},
+            ["bin/server", "run", "the-server.conf"],
+        ),
+        (Program("proxy", takes_arguments=False), {"command": ["x", "-a"], "args": ["y"]}, ["bin/proxy"]),
+        (Program("server", shell=True), {"command": ["sh", "-c"], "args": ["x"]}, ["sh", "-c", "x"]),
+        (Program("server", shell=True), {"args": ["x"]}, ["bin/server", "x"]),
+    ],
+)
+def test_a_containers_command_stands_for_the_entry_point(program, container, result):
+    assert command(container, program, lambda name: Path("bin", name)) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("--password=$(PASSWORD)", "--password=secret"),
+        ("$(PASSWORD)$(PASSWORD)", "secretsecret"),
+        ("$$(PASSWORD)", "$(PASSWORD)"),
+        ("$(UNKNOWN) $(date) $PASSWORD ${PASSWORD} 5$", "$(UNKNOWN) $(date) $PASSWORD ${PASSWORD} 5$"),
+        ("$(PASSWORD", "$(PASSWORD"),
+    ],
+)
+def test_references_are_expanded_as_kubernetes_does(text, result):
+    assert volumes.expand(text, {"PASSWORD": "secret"}) == result
+
+
+def test_a_variable_refers_to_those_before_it():
+    env = [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$(C)"}, {"name": "C", "value": "3"}]
+    found = volumes.environment(
+        OneSecret({}), {"metadata": {"namespace": "kserve"}}, {"env": env}, "127.10.0.1"
+    )
+    assert found == {"A": "1", "B": "1$(C)", "C": "3"}
 
 
 def test_faults_are_read_at_every_look(tmp_path):
@@ -82,6 +145,37 @@ def test_a_mounted_secret_is_readable_by_its_owner_only_and_follows_changes(tmp_
     assert file.read_bytes() == b"two"
 
 
+def encoded(**files):
+    return {name.replace("_", "."): base64.b64encode(text.encode()).decode() for name, text in files.items()}
+
+
+def test_a_volume_changes_as_a_whole_and_by_the_swap_of_one_link(tmp_path):
+    kube = OneSecret(encoded(tls_crt="one", ca_crt="one"))
+    manifest, container = pod("certificate")
+    volumes.mount(kube, manifest, container, tmp_path)
+    directory = tmp_path / "certs"
+    before = (directory / "..data").readlink()
+    volumes.mount(kube, manifest, container, tmp_path)
+    assert (directory / "..data").readlink() == before
+    kube.data = encoded(tls_crt="two", tls_key="two")
+    volumes.mount(kube, manifest, container, tmp_path)
+    assert (directory / "..data").readlink() != before
+    seen = {f.name: f.read_text() for f in directory.iterdir() if not f.name.startswith("..")}
+    assert seen == {"tls.crt": "two", "tls.key": "two"}
+    # What is no longer shown is not kept either.
+    assert sorted(f.name for f in directory.glob("..*")) == sorted(
+        ["..data", str((directory / "..data").readlink())]
+    )
+
+
+def test_a_rewritten_file_stays_rewritten_when_the_volume_is_looked_at_again(tmp_path):
+    kube = OneSecret(encoded(config_yaml="port: 80"))
+    manifest, container = pod("certificate")
+    for _ in range(2):
+        volumes.mount(kube, manifest, container, tmp_path, lambda name, data: data + name.encode())
+        assert (tmp_path / "certs" / "config.yaml").read_text() == "port: 80config.yaml"
+
+
 def test_a_missing_secret_holds_the_container_back_unless_it_is_optional(tmp_path):
     manifest, container = pod("absent")
     with pytest.raises(volumes.NotMountable, match='secret "absent" not found'):
@@ -98,6 +192,9 @@ def test_a_missing_secret_holds_the_container_back_unless_it_is_optional(tmp_pat
             "serve --cert /etc/app/tls.crt --key /etc/app/tls.key",
             "serve --cert {root}/etc/app/tls.crt --key {root}/etc/app/tls.key",
         ),
+        ("/etc/app/config.yaml", "{root}/etc/app/config.yaml"),
+        ("/etc/app:/etc/other:/etc/app", "{root}/etc/app:/etc/other:{root}/etc/app"),
+        ("/opt/etc/app/config.yaml", "/opt/etc/app/config.yaml"),
         ("--config=/etc/application.yaml", "--config=/etc/application.yaml"),
         ("--models=/mnt/models", "--models=/mnt/models"),
     ],
@@ -128,3 +225,24 @@ def test_a_status_is_written_once_and_keeps_the_time_of_its_last_change():
     assert since[0]["PodScheduled"] == since[1]["PodScheduled"]
     assert [c["status"] for c in second["conditions"] if c["type"] == "Ready"] == ["True"]
     assert first["startTime"] == second["startTime"] and second["podIP"] == "127.10.0.1"
+
+
+class Nodes:
+    """The API, as far as nodes' endpoints are written to it."""
+
+    def __init__(self):
+        self.patched = {}
+
+    def patch(self, api_version, kind, name, namespace, body, **_):
+        self.patched[name] = body["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+
+
+def test_nodes_tell_where_their_kubelet_answers_and_only_when_it_moved():
+    api = Nodes()
+    current = {"daemonEndpoints": {"kubeletEndpoint": {"Port": 4000}}}
+    known = [
+        {"metadata": {"name": "new"}, "status": {}},
+        {"metadata": {"name": "told"}, "status": current},
+    ]
+    nodes.announce(api, known, 4000)
+    assert api.patched == {"new": 4000}

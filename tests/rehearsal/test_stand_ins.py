@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
-from cryptography import x509
 
-from rehearsal.stand_ins.cert_manager import CertManager
 from rehearsal.stand_ins.gateway import GATEWAY_API, POOL_API, GatewayController
-from rehearsal.stand_ins.mirror import Mirror
 
 
 class Api:
@@ -44,8 +39,8 @@ def item(api_version, kind, name, namespace="", spec=None, **meta):
 
 GATEWAY = item(
     GATEWAY_API, "Gateway", "gw", "llm-gateway",
-    {"gatewayClassName": "istio", "listeners": [{"name": "http", "allowedRoutes": {"namespaces": {
-        "from": "Selector", "selector": {"matchLabels": {"models": "yes"}}}}}]},
+    {"gatewayClassName": "istio", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP",
+        "allowedRoutes": {"namespaces": {"from": "Selector", "selector": {"matchLabels": {"models": "yes"}}}}}]},
 )  # fmt: skip
 POOL = item(POOL_API, "InferencePool", "pool", "models", {"endpointPickerRef": {"name": "epp"}})
 
@@ -55,10 +50,15 @@ def route(backend, namespace="models"):
     return item(GATEWAY_API, "HTTPRoute", "route", namespace, spec)
 
 
-def judged(*objects):
-    """The statuses that the gateway stand-in writes for these objects."""
+@pytest.fixture
+def judged(tmp_path):
+    """What tells the statuses that the gateway stand-in writes for some objects."""
+    return lambda *objects: statuses(tmp_path, *objects)
+
+
+def statuses(root, *objects):
     api = Api()
-    controller = GatewayController(api, lambda: True)
+    controller = GatewayController(api, lambda: True, lambda *_: [], root)
     namespaces = [
         item("v1", "Namespace", "models", labels={"models": "yes"}),
         item("v1", "Namespace", "other"),
@@ -77,7 +77,7 @@ def verdict(patched, kind="HTTPRoute", name="route"):
 V1_POOL = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "pool"}
 
 
-def test_a_route_to_an_existing_pool_is_resolved():
+def test_a_route_to_an_existing_pool_is_resolved(judged):
     patched = judged(route(V1_POOL), POOL, item("v1", "Service", "epp", "models"))
     assert verdict(patched) == {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")}
     assert verdict(patched, "InferencePool", "pool")["Accepted"] == ("True", "Accepted")
@@ -91,62 +91,19 @@ def test_a_route_to_an_existing_pool_is_resolved():
         ({"group": "inference.networking.x-k8s.io", "kind": "InferencePool", "name": "pool"}, "InvalidKind"),
     ],
 )
-def test_a_route_to_a_missing_or_unknown_backend_is_not_resolved(backend, reason):
+def test_a_route_to_a_missing_or_unknown_backend_is_not_resolved(judged, backend, reason):
     assert verdict(judged(route(backend)))["ResolvedRefs"] == ("False", reason)
 
 
-def test_a_route_from_a_namespace_that_the_listener_excludes_is_not_accepted():
+def test_a_route_from_a_namespace_that_the_listener_excludes_is_not_accepted(judged):
     assert verdict(judged(route(V1_POOL, "other")))["Accepted"] == ("False", "NotAllowedByListeners")
 
 
-def test_a_pool_without_its_endpoint_picker_is_not_resolved():
+def test_a_pool_without_its_endpoint_picker_is_not_resolved(judged):
     patched = judged(route(V1_POOL), POOL)
     assert verdict(patched, "InferencePool", "pool")["ResolvedRefs"] == ("False", "InvalidExtensionRef")
 
 
-def test_a_gateway_of_another_class_is_left_alone():
+def test_a_gateway_of_another_class_is_left_alone(judged):
     foreign = {**GATEWAY, "spec": {**GATEWAY["spec"], "gatewayClassName": "nginx"}}
     assert ("Gateway", "gw") not in judged(foreign)
-
-
-CERTIFICATE = {
-    **item("cert-manager.io/v1", "Certificate", "serving", "kserve",
-           {"secretName": "webhook-cert", "dnsNames": ["webhook.kserve.svc"]}),
-}  # fmt: skip
-
-
-def issuer(tmp_path, objects):
-    api = Api(objects)
-    mirror = Mirror(api, ())
-    for o in objects:
-        mirror.put(o)
-    CertManager(api, tmp_path, lambda: True).reconcile(mirror)
-    return api
-
-
-def test_a_certificate_becomes_a_secret_for_its_names(tmp_path):
-    api = issuer(tmp_path, [CERTIFICATE])
-    (secret,) = api.created
-    assert secret["metadata"]["name"] == "webhook-cert" and set(secret["data"]) == {
-        "tls.crt",
-        "tls.key",
-        "ca.crt",
-    }
-    certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["tls.crt"]))
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["webhook.kserve.svc"]
-
-
-def test_a_bundle_is_injected_only_once_its_certificate_is_issued(tmp_path):
-    webhook = item("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "validator")
-    webhook["metadata"]["annotations"] = {"cert-manager.io/inject-ca-from": "kserve/serving"}
-    webhook["webhooks"] = [{"clientConfig": {}}, {"clientConfig": {}}]
-    assert ("ValidatingWebhookConfiguration", "validator") not in issuer(tmp_path, [webhook]).patched
-    issued = {**CERTIFICATE, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-    patch = issuer(tmp_path, [webhook, issued]).patched["ValidatingWebhookConfiguration", "validator"]
-    assert [p["path"] for p in patch] == [f"/webhooks/{i}/clientConfig/caBundle" for i in (0, 1)]
-
-
-def test_the_authority_survives_a_restart(tmp_path):
-    first = CertManager(Api(), tmp_path, lambda: True)
-    assert CertManager(Api(), tmp_path, lambda: True)._ca == first._ca

@@ -18,7 +18,9 @@ from tests.support.stacks import raw_stack, record_stack
 
 Schema = dict[str, Any]
 # Kinds of Kubernetes itself.
-NATIVE = frozenset({"v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1"})
+NATIVE = frozenset(
+    {"v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1", "rbac.authorization.k8s.io/v1"}
+)
 VARIANTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "as committed": lambda raw: None,
     "by load": lambda raw: model(raw).update(routing="load"),

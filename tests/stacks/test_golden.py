@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,14 @@ def _entry(registration: Registration, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
+# The text of the program is a file of this repository; what a stack makes of it are the tables.
+PROGRAM = re.compile(r"^local TABLES = \{.*?^\}", re.DOTALL | re.MULTILINE)
+
+
 def _sorted(value: Any) -> Any:
-    """Maps in the order of their keys: on the wire they have none."""
+    """Maps in the order of their keys: on the wire they have none. Of a program only its tables."""
+    if isinstance(value, str) and PROGRAM.search(value):
+        return PROGRAM.search(value).group(0)
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value

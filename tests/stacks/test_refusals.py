@@ -28,18 +28,31 @@ def dev(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(raw_stack("dev")), **changes}
 
 
+def opaque_keys() -> dict[str, Any]:
+    raw = dev()
+    raw["access"]["keys"] = "opaque"
+    return raw
+
+
+def without_public_keys() -> dict[str, Any]:
+    raw = dev()
+    del raw["access"]["publicKeys"]
+    return raw
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
         (raw_stack("gpu"), "no component for eks yet"),
         (raw_stack("tpu"), "no component for gke yet"),
-        (dev(gateway={**TLS_LISTENER, "openReason": "a test that nobody reaches"}), 'issuer "letsencrypt"'),
+        (opaque_keys(), "no component for opaque keys yet"),
+        (without_public_keys(), "ops keys init --stack test"),
         (
             dev(power="schedule", schedule={"timezone": "UTC", "awake": ["Mon-Fri 08:00-20:00"]}),
             "does not follow a schedule yet",
         ),
     ],
-    ids=["eks", "gke", "issuer", "schedule"],
+    ids=["eks", "gke", "opaque", "no signing key", "schedule"],
 )
 def test_what_this_release_cannot_build_is_said_and_not_ignored(
     raw: dict[str, Any], said: str, tmp_path: Path

@@ -114,8 +114,9 @@ def test_each_wait_for_a_model_has_its_load_budget_and_follows_the_one_before(ru
 def test_nothing_replaces_the_provider_s_own_await_of_the_rollout(run: Run) -> None:
     """The provider reads `waitFor` from the live object, so one on the Deployment would hold for every resource."""
     deployments = [r for r in run().objects if r.inputs.get("kind") == "Deployment"]
-    assert [r.name for r in deployments] == [f"{MODEL}-rollout"]
-    assert "pulumi.com/waitFor" not in deployments[0].inputs["metadata"]["annotations"]
+    assert f"{MODEL}-rollout" in {r.name for r in deployments}
+    for deployment in deployments:
+        assert "pulumi.com/waitFor" not in deployment.inputs["metadata"].get("annotations", {})
 
 
 def test_a_model_s_first_creation_goes_on_to_the_reasons_of_its_pods(run: Run) -> None:
@@ -129,7 +130,8 @@ def test_a_model_s_first_creation_goes_on_to_the_reasons_of_its_pods(run: Run) -
 def test_a_token_is_secret_in_one_object_and_nowhere_else(run: Run) -> None:
     recording = run(secrets=lambda: Secrets(hf_token=pulumi.Output.secret(TOKEN)))
     marked = {r.name: r for r in recording.registrations if r.secrets}
-    assert set(marked) == {"namespace-llm-models-hf-token"}
+    # The other one holds the generated password of the limits' store.
+    assert set(marked) == {"namespace-llm-models-hf-token", "gateway-requests-limits-store-auth"}
     secret = marked["namespace-llm-models-hf-token"]
     assert secret.secrets == ("stringData.HF_TOKEN",)
     assert set(secret.secret_outputs) == {"data", "stringData"}
@@ -138,7 +140,7 @@ def test_a_token_is_secret_in_one_object_and_nowhere_else(run: Run) -> None:
 
 
 def test_a_stack_without_secrets_makes_none(run: Run) -> None:
-    recording = run()
+    recording = run(lambda raw: raw.pop("access"))
     assert not recording.of_type("kubernetes:core/v1:Secret")
     assert "secrets" not in recording.named(f"{MODEL}-account").inputs
 
@@ -192,7 +194,40 @@ def test_another_model_changes_nothing_of_the_first(run: Run) -> None:
         raw["cluster"]["accelerators"]["l4"]["maxNodes"] = 2
 
     old, new = run(), run(add)
-    assert not {name for name in changed(old, new) if not name.startswith("another")}
+    # The gateway's tables hold all models; they change without touching a connection.
+    assert {n for n in changed(old, new) if not n.startswith("another")} == {"gateway-requests-tables"}
+
+
+def test_a_revoked_key_a_new_tenant_and_a_price_change_the_tables_alone(run: Run) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["access"]["revoked"] = ["0123456789abcdef"]
+        raw["access"]["tenants"]["newcomer"] = {"tier": "free"}
+        raw["access"]["multipliers"] = {MODEL: 2.5}
+
+    assert set(changed(run(), run(change))) == {"gateway-requests-tables"}
+
+
+def test_a_new_budget_changes_the_limit_services_configuration_alone(run: Run) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["access"]["tiers"]["free"]["tokensPerMinute"] = 300
+
+    assert set(changed(run(), run(change))) == {"gateway-requests-limits-config"}
+
+
+def test_a18_without_access_nothing_of_keys_and_limits_is_left(run: Run) -> None:
+    recording = run(lambda raw: raw.pop("access"))
+    ours = {r.name for r in recording.registrations if r.name.startswith("gateway-requests")}
+    assert ours == {"gateway-requests", "gateway-requests-filters", "gateway-requests-tables"}
+    assert not [
+        r for r in recording.registrations if r.type.startswith(("random:", "pulumi:providers:random"))
+    ]
+
+
+def test_nobody_is_answered_before_keys_and_limits_are_in_force(run: Run) -> None:
+    recording = run()
+    before = recording.before(recording.named("gateway", "kubernetes:gateway.networking.k8s.io/v1:Gateway"))
+    guards = {r.urn for r in recording.objects if r.name.startswith("gateway-requests")}
+    assert guards and guards <= before
 
 
 def test_models_of_two_namespaces_get_a_closed_namespace_each(run: Run) -> None:

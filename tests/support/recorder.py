@@ -22,7 +22,10 @@ from pulumi.runtime.proto import resource_pb2
 
 ADDRESS = "203.0.113.10"
 KUBERNETES = "kubernetes:"
-OTHER_TYPES = frozenset({"pulumi:pulumi:Stack", "pulumi:providers:kubernetes"})
+PASSWORD = "random:index/randomPassword:RandomPassword"
+OTHER_TYPES = frozenset(
+    {"pulumi:pulumi:Stack", "pulumi:providers:kubernetes", "pulumi:providers:random", PASSWORD}
+)
 COMPONENTS = "llmp:index:"
 # What the cluster would have said by the time that an object is awaited.
 STATUS: Mapping[str, Mapping[str, Any]] = {
@@ -94,6 +97,8 @@ class _Echo(mocks.Mocks):
             raise AssertionError(
                 f"{args.name} is a {args.typ}: decide in tests/support/recorder.py what that means"
             )
+        if args.typ == PASSWORD:
+            return f"{args.name}-id", {**args.inputs, "result": pulumi.Output.secret("generated")}
         status = STATUS.get(args.typ)
         return f"{args.name}-id", {**args.inputs, **({"status": dict(status)} if status else {})}
 
@@ -141,7 +146,7 @@ def _registration(urn: str, request: resource_pb2.RegisterResourceRequest) -> Re
         delete_before_replace=request.deleteBeforeReplace,
         timeouts=timeouts,
         secret_outputs=tuple(request.additionalSecretOutputs),
-        secrets=tuple(".".join(path) for path in secrets),
+        secrets=tuple(sorted(".".join(path) for path in secrets)),
     )
 
 

@@ -24,11 +24,22 @@ DEFINITIONS = {
 }
 
 
+# The base point of the curve.
+KEY_ID = "test-key"
+PUBLIC_KEY = {
+    "x": "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY",
+    "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU",
+}
+
+
 def raw_stack(name: str) -> dict[str, Any]:
-    """The configuration of a committed stack file, as `load_config` takes it."""
+    """The configuration of a committed stack file, as `load_config` takes it, after `ops keys init`."""
     content, problems = read_stack_file(CHECKOUT / f"Pulumi.{name}.yaml")
     assert not problems
-    return dict(config_of(content))
+    raw = copy.deepcopy(dict(config_of(content)))
+    if "access" in raw:
+        raw["access"]["publicKeys"] = {KEY_ID: PUBLIC_KEY}
+    return raw
 
 
 def make_artifacts(directory: Path) -> Path:

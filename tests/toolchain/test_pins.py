@@ -9,6 +9,8 @@ import pytest
 
 from rehearsal import artifacts
 from rehearsal.paths import CHECKOUT
+from rehearsal.toolchain import packages
+from rehearsal.toolchain.packages import PACKAGED
 from rehearsal.toolchain.sources import CHARTS, MANIFESTS, SOURCES
 from rehearsal.toolchain.table import MODULES, TOOLS, requirements
 
@@ -83,3 +85,7 @@ def test_the_modules_provide_what_the_platform_pins() -> None:
 def test_python_packages_are_pinned_exactly_and_as_constrained(name: str) -> None:
     constraints = pinned("constraints.txt")
     assert pinned(name).items() <= constraints.items()
+
+
+def test_packaged_programs_are_pinned_where_the_error_message_says() -> None:
+    assert {tool.package for tool in PACKAGED.values()} <= set(pinned(packages.REQUIREMENTS))

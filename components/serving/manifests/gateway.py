@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
+from components.serving.manifests import token_limits
 
 API = "gateway.networking.k8s.io/v1"
 POOL_GROUP = "inference.networking.k8s.io"
@@ -15,6 +16,15 @@ MODEL_PORT = 8000
 # What the engine answers by inference, and where the picker chooses the replica; matched exactly, so that a
 # path that nobody thought of reaches no model.
 INFERENCE_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
+# KServe's header for choosing a model behind one base URL, and its form of a model's name (KServe 0.20, preset
+# `kserve-config-llm-router-route`).
+MODEL_HEADER = "x-gateway-model-name"
+# What the gateway itself says of a tenant's budget; a model server has no word in it.
+BUDGET_HEADERS = tuple(
+    token_limits.header(measure, name)
+    for measure in ("tokens", "requests")
+    for name in ("limit", "remaining", "reset", "used")
+)
 # What any replica can answer.
 PLAIN_PATHS = ("/v1/models", "/health")
 
@@ -31,7 +41,7 @@ _INTERNAL: dict[str, tuple[dict[str, str] | None, dict[str, str] | None]] = {
 class GatewaySpec:
     """A gateway with one listener: HTTPS with the certificate of `tls_secret`, HTTP without it.
 
-    `issuer` is a ClusterIssuer that fills the secret; `host` limits the listener to one name.
+    `host` limits the listener to one name; `marks` are further annotations of what is made for it.
     """
 
     name: str
@@ -41,7 +51,7 @@ class GatewaySpec:
     cloud: Literal["gcp", "aws", "other"]
     host: str | None = None
     tls_secret: str | None = None
-    issuer: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def section(self) -> str:
@@ -52,8 +62,7 @@ class GatewaySpec:
 def gateway(spec: GatewaySpec) -> Manifest:
     """The Gateway; takes routes from the namespaces that carry its label."""
     annotations, infrastructure = _INTERNAL[spec.cloud] if spec.internal else (None, None)
-    if spec.issuer:
-        annotations = {**(annotations or {}), "cert-manager.io/cluster-issuer": spec.issuer}
+    infrastructure = {**(infrastructure or {}), **spec.marks}
     return manifest(
         API,
         "Gateway",
@@ -93,9 +102,32 @@ def redirect(spec: GatewaySpec) -> Manifest:
         labels=labels.common("gateway"),
         spec={
             "parentRefs": [{"name": spec.name, "sectionName": "http"}],
+            # A name of its own, as the route of an ACME challenge has one: else the challenge would be redirected.
+            "hostnames": [spec.host] if spec.host else None,
             "rules": [{"filters": [to_https]}],
         },
     )
+
+
+def base_route(spec: GatewaySpec) -> Manifest:
+    """Takes whatever no model's route does, so that the request program sees and answers it; it has no backend."""
+    return manifest(
+        API,
+        "HTTPRoute",
+        f"{spec.name}-base",
+        spec.namespace,
+        labels=labels.common("gateway"),
+        spec={
+            "parentRefs": [{"name": spec.name, "sectionName": spec.section}],
+            "hostnames": [spec.host] if spec.host else None,
+            "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}],
+        },
+    )
+
+
+def model_name(namespace: str, served_name: str) -> str:
+    """A model's name in KServe's header; the engine answers to it as well."""
+    return f"publishers/{namespace}/models/{served_name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +136,7 @@ class RouteSpec:
 
     model: str
     namespace: str
+    served_name: str
     gateway: str
     gateway_namespace: str
     section: str
@@ -125,12 +158,17 @@ def inference_route(spec: RouteSpec) -> Manifest:
         "name": naming.inference_pool(spec.model),
         "port": MODEL_PORT,
     }
-    return _route(spec, f"{spec.model}-inference", INFERENCE_PATHS, pool if spec.pooled else _service(spec))
+    backend = pool if spec.pooled else _service(spec)
+    rules = [*_by_path(spec, INFERENCE_PATHS, backend), _by_header(spec, backend)]
+    clean = {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"remove": list(BUDGET_HEADERS)}}
+    for rule in rules:
+        rule["filters"] = [*rule["filters"], clean]
+    return _route(spec, f"{spec.model}-inference", rules)
 
 
 def plain_route(spec: RouteSpec) -> Manifest:
     """The route for questions about the model; passing them by the picker would fail, they have no prompt."""
-    return _route(spec, f"{spec.model}-models", PLAIN_PATHS, _service(spec))
+    return _route(spec, f"{spec.model}-models", _by_path(spec, PLAIN_PATHS, _service(spec)))
 
 
 def _service(spec: RouteSpec) -> dict[str, Any]:
@@ -138,10 +176,9 @@ def _service(spec: RouteSpec) -> dict[str, Any]:
     return {"group": "", "kind": "Service", "name": name, "port": MODEL_PORT}
 
 
-def _route(spec: RouteSpec, name: str, paths: Iterable[str], backend: dict[str, Any]) -> Manifest:
-    parent = {"name": spec.gateway, "namespace": spec.gateway_namespace, "sectionName": spec.section}
-    timeouts = {"request": f"{spec.timeout_seconds}s"} if spec.timeout_seconds else None
-    rules = [
+def _by_path(spec: RouteSpec, paths: Iterable[str], backend: dict[str, Any]) -> list[dict[str, Any]]:
+    """The model under its own prefix, which the engine does not know."""
+    return [
         {
             "matches": [{"path": {"type": "Exact", "value": spec.prefix + path}}],
             "filters": [
@@ -151,15 +188,30 @@ def _route(spec: RouteSpec, name: str, paths: Iterable[str], backend: dict[str, 
                 }
             ],
             "backendRefs": [backend],
-            "timeouts": timeouts,
         }
         for path in paths
     ]
+
+
+def _by_header(spec: RouteSpec, backend: dict[str, Any]) -> dict[str, Any]:
+    """The model among all under one base URL, by KServe's header: a client's, or the request program's."""
+    chosen = {"name": MODEL_HEADER, "value": model_name(spec.namespace, spec.served_name)}
+    matches = [{"path": {"type": "Exact", "value": path}, "headers": [chosen]} for path in INFERENCE_PATHS]
+    return {"matches": matches, "filters": [], "backendRefs": [backend]}
+
+
+def _route(spec: RouteSpec, name: str, rules: Iterable[dict[str, Any]]) -> Manifest:
+    parent = {"name": spec.gateway, "namespace": spec.gateway_namespace, "sectionName": spec.section}
+    timeouts = {"request": f"{spec.timeout_seconds}s"} if spec.timeout_seconds else None
     return manifest(
         API,
         "HTTPRoute",
         name,
         spec.namespace,
         labels={**labels.common("route"), labels.MODEL: spec.model},
-        spec={"parentRefs": [parent], "hostnames": [spec.host] if spec.host else None, "rules": rules},
+        spec={
+            "parentRefs": [parent],
+            "hostnames": [spec.host] if spec.host else None,
+            "rules": [{**rule, "timeouts": timeouts} for rule in rules],
+        },
     )

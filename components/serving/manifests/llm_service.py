@@ -14,6 +14,7 @@ from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
+from components.serving.manifests.network_policy import MODEL_PORT, PICKER_PORT
 from components.serving.manifests.scheduling import Routing, endpoint_picker
 
 API = "serving.kserve.io/v1alpha2"
@@ -30,7 +31,8 @@ class ModelSpec:
 
     `chips` of `resource` serve one replica. `args` are flags of the engine, one item each.
     `cpu`, `memory` and `ephemeral_storage` are quantities or None. `load_budget_seconds` bounds the
-    time from the start of a pod to Ready. `run_as_root` is for images that have no other user.
+    time from the start of a pod to Ready. `pickers` choose replicas, and where none answers requests
+    go to any replica if `picker_fails_open`, else to none. `run_as_root` is for images that have no other user.
     """
 
     name: str
@@ -50,6 +52,8 @@ class ModelSpec:
     ephemeral_storage: str | None = None
     load_budget_seconds: int = 900
     routing: Routing = "prefix-cache"
+    pickers: int = 1
+    picker_fails_open: bool = True
     run_as_root: bool = False
 
     @property
@@ -73,7 +77,7 @@ def llm_service(spec: ModelSpec, gateway: str, gateway_namespace: str, routes: t
     router = {
         "gateway": {"refs": [{"name": gateway, "namespace": gateway_namespace}]},
         "route": {"http": {"refs": [{"name": name} for name in routes]}},
-        "scheduler": {"config": {"inline": picker}} if picker else None,
+        "scheduler": _scheduler(spec, picker) if picker else None,
     }
     return manifest(
         API,
@@ -90,6 +94,25 @@ def llm_service(spec: ModelSpec, gateway: str, gateway_namespace: str, routes: t
             "template": _pod(spec),
         },
     )
+
+
+def _scheduler(spec: ModelSpec, picker: Manifest) -> dict[str, Any]:
+    """The picker: its configuration, how many there are, and what happens when none answers."""
+    reference = {
+        "group": "",
+        "kind": "Service",
+        "name": naming.picker_service(spec.name),
+        "port": {"number": PICKER_PORT},
+        "failureMode": "FailOpen" if spec.picker_fails_open else "FailClose",
+    }
+    pool = {
+        "selector": {"matchLabels": labels.model_workload(spec.name)},
+        "targetPorts": [{"number": MODEL_PORT}],
+        "endpointPickerRef": reference,
+    }
+    # Of several one picks and the others wait for its lease, so that all requests see one view of the caches.
+    replicas = spec.pickers if spec.pickers > 1 else None
+    return {"config": {"inline": picker}, "pool": {"spec": pool}, "replicas": replicas}
 
 
 def _pod(spec: ModelSpec) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 Pods are selected by the labels that KServe 0.20 gives them; peers by pod and namespace, never by
 an empty selector. The API server is no pod on managed clusters, so it is allowed by address block.
-Kubelets probe from the node, which network plugins let through.
+Kubelets probe from the node, which network plugins let through. What counts tokens stands beside the gateway, in
+a namespace that is not closed as a whole, and is closed pod by pod.
+
+`rehearsal/reachability.py` judges these policies as Kubernetes would; tests/rehearsal/test_reachability.py holds the
+verdicts that they must have.
 """
 
 from __future__ import annotations
@@ -16,6 +20,10 @@ from components.core.manifest import Manifest, manifest
 
 API = "networking.k8s.io/v1"
 MODEL_PORT, PICKER_PORT = 8000, 9002
+# The picker's metrics, and those of the limit service.
+METRICS_PORT = 9090
+LIMITS, LIMITS_PORT = "ratelimit", 8081
+STORE, STORE_PORT = "valkey", 6379
 # Where cloud identity and metadata live; nothing here may ask them.
 LINK_LOCAL = "169.254.0.0/16"
 # Addresses that are not the internet: RFC 1918, RFC 6598 and link-local.
@@ -34,7 +42,8 @@ class PolicySpec:
 
     `gateway` are peers that requests come from. `downloads` says whether weights come over the
     network; `store_blocks` are private address blocks of a store of one's own.
-    `api_server_blocks` hold the API server, which the picker watches.
+    `api_server_blocks` hold the API server, which the picker watches. `monitoring` are the pods
+    that scrape metrics, None without them.
     """
 
     model: str
@@ -44,6 +53,7 @@ class PolicySpec:
     downloads: bool
     store_blocks: tuple[str, ...] = ()
     api_server_blocks: tuple[str, ...] = ("0.0.0.0/0",)
+    monitoring: Peer | None = None
 
 
 def default_deny(namespace: str) -> Manifest:
@@ -60,27 +70,34 @@ def default_deny(namespace: str) -> Manifest:
 
 def dns(namespace: str) -> Manifest:
     """Name resolution, for every pod."""
-    resolver = pods({"k8s-app": "kube-dns"}, "kube-system")
-    to = [resolver, {"ipBlock": {"cidr": NODE_DNS}}]
-    ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     return manifest(
         API,
         "NetworkPolicy",
         "dns",
         namespace,
         labels=labels.common("isolation"),
-        spec={"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": to, "ports": ports}]},
+        spec={"podSelector": {}, "policyTypes": ["Egress"], "egress": [_resolver()]},
     )
 
 
+def _resolver() -> dict[str, Any]:
+    resolver = pods({"k8s-app": "kube-dns"}, "kube-system")
+    ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    return {"to": [resolver, {"ipBlock": {"cidr": NODE_DNS}}], "ports": ports}
+
+
 def workload(spec: PolicySpec) -> Manifest:
-    """The serving pods: requests from the gateway, metrics to the picker, weights from their store."""
+    """The serving pods: requests from the gateway, metrics to the picker, weights from their store.
+
+    vLLM serves its metrics at the port of its API, so whoever scrapes them could also ask for completions.
+    """
     picker = [{"podSelector": {"matchLabels": labels.model_picker(spec.model)}}] if spec.pooled else []
+    peers = [*spec.gateway, *picker, *_given(spec.monitoring)]
     return _policy(
         spec,
         "workload",
         labels.model_workload(spec.model),
-        ingress=[_rule("from", [*spec.gateway, *picker], [MODEL_PORT])],
+        ingress=[_rule("from", peers, [MODEL_PORT])],
         egress=_store(spec),
     )
 
@@ -96,13 +113,66 @@ def picker(spec: PolicySpec) -> Manifest:
         spec,
         "picker",
         labels.model_picker(spec.model),
-        ingress=[_rule("from", list(spec.gateway), [PICKER_PORT])],
+        ingress=[_rule("from", list(spec.gateway), [PICKER_PORT]), *_scraped(spec.monitoring)],
         egress=[
             _rule("to", replicas, [MODEL_PORT]),
             _rule("to", api, API_SERVER_PORTS),
             *_store(spec),
         ],
     )
+
+
+def limits_policies(
+    namespace: str, gateway_peer: Peer, monitoring: Peer | None
+) -> tuple[tuple[str, Manifest], ...]:
+    """(role, policy) for the limit service and its store: only the gateway may count, and only the service may store.
+
+    Whoever reached the store could give itself any budget; the service's HTTP port answers without being asked
+    who one is. `monitoring` are the pods that scrape the service's metrics.
+    """
+    store: list[Peer] = [{"podSelector": {"matchLabels": {labels.APP_NAME: STORE}}}]
+    service: list[Peer] = [{"podSelector": {"matchLabels": {labels.APP_NAME: LIMITS}}}]
+    return (
+        (
+            "service-policy",
+            _closed(
+                namespace,
+                LIMITS,
+                ingress=[_rule("from", [gateway_peer], [LIMITS_PORT]), *_scraped(monitoring)],
+                egress=[_rule("to", store, [STORE_PORT]), _resolver()],
+            ),
+        ),
+        (
+            "store-policy",
+            _closed(namespace, STORE, ingress=[_rule("from", service, [STORE_PORT])], egress=[]),
+        ),
+    )
+
+
+def _closed(namespace: str, name: str, ingress: list[Any], egress: list[Any]) -> Manifest:
+    """A policy for the pods of one application that leaves nothing open but its rules."""
+    return manifest(
+        API,
+        "NetworkPolicy",
+        name,
+        namespace,
+        labels=labels.common("isolation"),
+        spec={
+            "podSelector": {"matchLabels": {labels.APP_NAME: name}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": ingress,
+            "egress": egress,
+        },
+    )
+
+
+def _given(peer: Peer | None) -> list[Peer]:
+    return [] if peer is None else [peer]
+
+
+def _scraped(monitoring: Peer | None) -> list[dict[str, Any]]:
+    """The rule for metrics. Without peers it must not be there at all: a rule from nobody is a rule from everybody."""
+    return [_rule("from", [monitoring], [METRICS_PORT])] if monitoring is not None else []
 
 
 def pods(match: dict[str, str], namespace: str) -> Peer:

@@ -95,6 +95,33 @@ def prefix_cache(draft: Draft) -> Iterator[Problem]:
                 )
 
 
+def pickers(draft: Draft) -> Iterator[Problem]:
+    """Settings of the endpoint picker need one."""
+    for name, model in draft.config.models.items():
+        for field, key in (("pickers", "pickers"), ("picker_failure_mode", "pickerFailureMode")):
+            if model.routing == "none" and field in model.model_fields_set:
+                yield problem(
+                    ("models", name, key),
+                    "routing is none, so no picker runs",
+                    "the setting would have no effect",
+                    "remove it, or set routing: load or prefix-cache",
+                )
+
+
+def output_cap(draft: Draft) -> Iterator[Problem]:
+    """The longest answer is said once."""
+    for name, model in draft.config.models.items():
+        for index, argument in enumerate(model.args):
+            flag = argument.split("=", 1)[0].replace("_", "-")
+            if flag == "--override-generation-config" and model.max_output_tokens is not None:
+                yield problem(
+                    ("models", name, "args", index),
+                    "maxOutputTokens is handed to the engine by this flag as well",
+                    "one of the two would be lost",
+                    "remove the argument, or remove maxOutputTokens and set max_new_tokens in it",
+                )
+
+
 def namespaces(draft: Draft) -> Iterator[Problem]:
     """Models stay out of system namespaces and the gateway's."""
     gateway = draft.config.gateway.namespace
@@ -136,4 +163,14 @@ def served_names(draft: Draft) -> Iterator[Problem]:
         owners.setdefault(served, name)
 
 
-RULES = (output_length, request_timeout, load_budget, number_format, prefix_cache, namespaces, served_names)
+RULES = (
+    output_length,
+    request_timeout,
+    load_budget,
+    number_format,
+    prefix_cache,
+    pickers,
+    output_cap,
+    namespaces,
+    served_names,
+)

@@ -1,0 +1,294 @@
+"""What a request passes on its way through Istio's gateway. Pure.
+
+    jwt_authn -> request program -> RBAC -> token limit -> endpoint picker -> router
+
+in the order that istiod 1.31 was seen to make of these objects (the same anchors since 1.25). Two
+EnvoyFilters: the chain, which hardly ever changes and whose change drains the listener, and the tables,
+which travel with the routes and change with every tenant or revoked key without touching a connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from components.core import labels, naming
+from components.core.manifest import Manifest, manifest
+from components.serving.manifests import token_limits
+from components.serving.manifests.lua import CLOSED
+
+API = "networking.istio.io/v1alpha3"
+PROGRAM, LIMIT = "llmp.requests", "llmp.limit"
+METADATA = "llmp"
+HCM = "envoy.filters.network.http_connection_manager"
+TYPES = "type.googleapis.com/envoy.extensions.filters"
+# A prompt is held this long at most while its model is looked for, which only the bare /v1 paths need. Sixteen
+# times Envoy's default: some four million tokens, longer than any context; the paths of a model have no bound.
+PROMPT_BYTES = 16 * 1024 * 1024
+# Envoy asks again nowhere, so this is what a request waits at most. Above the time that the service gives Redis.
+LIMIT_TIMEOUT = "0.25s"
+PLAIN_PORT, TLS_PORT = 80, 443
+# After Istio's own and before nobody's: priorities above zero are applied last (EnvoyFilter.priority).
+PRIORITY = 20
+
+Measure = Literal["tokens", "requests"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainSpec:
+    """The chain of one gateway.
+
+    `measure` is what tenants' budgets count, None without access. `fail_open` lets requests
+    pass uncounted while the limits cannot be checked. `tls` says whether the
+    gateway's plain listener only redirects.
+    """
+
+    gateway: str
+    namespace: str
+    measure: Measure | None
+    fail_open: bool = False
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a local answer looks: chosen by status and, where given, by Envoy's response flag.
+
+    `type` and `code` are OpenAI's; `message` replaces the text that the refusing filter gave, `becomes` its
+    status.
+    """
+
+    status: int
+    type: str
+    code: str
+    flag: str | None = None
+    message: str | None = None
+    becomes: int | None = None
+
+
+TOO_LONG = (
+    "The prompt is too long for this path: send the header x-gateway-model-name, or use the model's own path."
+)
+# https://platform.openai.com/docs/guides/error-codes; flags as in Envoy's access log. The first that matches counts.
+REFUSALS = (
+    Refusal(429, "{measure}", "rate_limit_exceeded", "RL", "The {measure} of this minute are spent."),
+    Refusal(503, "server_error", "limits_unavailable", "RLSE", "The limits cannot be checked at the moment."),
+    Refusal(503, "server_error", "model_unavailable", "UH", "No replica of the model is ready."),
+    Refusal(503, "server_error", "model_unavailable", "UF", "The model's replica cannot be reached."),
+    Refusal(503, "server_error", "model_unavailable", "UC", "The model's replica ended the connection."),
+    Refusal(504, "server_error", "timeout", "UT", "The model did not answer in time."),
+    Refusal(400, "invalid_request_error", "bad_request"),
+    Refusal(401, "invalid_request_error", "invalid_api_key"),
+    # The program has a code for its own; what else is forbidden has no valid key: one of another audience
+    # (jwt_authn's answer to that is 403), or none, should the program ever let one pass (RBAC).
+    Refusal(403, "invalid_request_error", "invalid_api_key", becomes=401),
+    Refusal(404, "invalid_request_error", "not_found"),
+    Refusal(405, "invalid_request_error", "method_not_allowed"),
+    Refusal(413, "invalid_request_error", "request_too_large", None, TOO_LONG),
+    Refusal(500, "server_error", "internal_error"),
+    Refusal(502, "server_error", "bad_gateway"),
+    Refusal(503, "server_error", "unavailable"),
+    Refusal(504, "server_error", "timeout"),
+)
+
+# One line per request. Never a body, and never the query, in which a careless client may have put its key.
+ACCESS_LOG = {
+    "time": "%START_TIME%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    **{
+        field: f"%DYNAMIC_METADATA({METADATA}:{field})%"
+        for field in ("tenant", "tier", "model", "key", "prompt", "completion", "total", "cost", "source")
+    },
+    "method": "%REQ(:METHOD)%",
+    "path": "%PATH(NQ:ORIG_OR_PATH)%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "duration_ms": "%DURATION%",
+    "first_byte_ms": "%RESPONSE_DURATION%",
+    "replica": "%UPSTREAM_HOST%",
+}
+
+
+def chain(spec: ChainSpec) -> Manifest:
+    """The filters, the shape of refusals, the access log and the room for prompts."""
+    keyed = spec.measure is not None
+    program = {"name": PROGRAM, "typed_config": _lua(default_source_code={"inline_string": CLOSED})}
+    patches = [_insert(program, "INSERT_AFTER" if keyed else "INSERT_FIRST", "jwt_authn" if keyed else None)]
+    if keyed:
+        patches.append(_insert({"name": LIMIT, "typed_config": _limit(spec)}, "INSERT_AFTER", "rbac"))
+    return _envoy_filter(
+        spec,
+        "chain",
+        [
+            *patches,
+            _patch("NETWORK_FILTER", _on_hcm(), {"typed_config": _connection(spec)}),
+            _patch("LISTENER", {}, {"per_connection_buffer_limit_bytes": PROMPT_BYTES}),
+        ],
+    )
+
+
+def tables(spec: ChainSpec, source: str) -> Manifest:
+    """The request program with its tables, and what is counted; for the listener that serves models."""
+    filters: dict[str, Any] = {PROGRAM: _lua("LuaPerRoute", source_code={"inline_string": source})}
+    if spec.measure is not None:
+        filters[LIMIT] = _typed("http.ratelimit.v3.RateLimitPerRoute", rate_limits=rates(spec.measure))
+    if not spec.tls:
+        return _envoy_filter(spec, "tables", [_on_routes(None, filters)])
+    # The plain listener only redirects: it must neither answer nor count.
+    passing = {PROGRAM: _lua("LuaPerRoute", disabled=True)}
+    return _envoy_filter(spec, "tables", [_on_routes(TLS_PORT, filters), _on_routes(PLAIN_PORT, passing)])
+
+
+def rates(measure: Measure) -> list[dict[str, Any]]:
+    """One unit at the request, and what it cost beyond that when the stream has ended.
+
+    A limit service admits while what was used and the addend do not exceed the limit; an addend of
+    one on the way in makes the boundary exact. `hits_addend` only works in a per-route list.
+    """
+    actions = [
+        {
+            "metadata": {
+                "descriptor_key": key,
+                "source": "DYNAMIC",
+                "metadata_key": {"key": METADATA, "path": [{"key": key}]},
+                # Without an identity the catch-all of zero applies; without a default nothing would.
+                "default_value": token_limits.UNKNOWN,
+            }
+        }
+        for key in token_limits.DESCRIPTORS
+    ]
+    check = {"actions": actions, "hits_addend": {"number": 1}}
+    charge = {
+        "actions": actions,
+        "hits_addend": {"format": f"%DYNAMIC_METADATA({METADATA}:charge)%"},
+        "apply_on_stream_done": True,
+    }
+    return [check, charge] if measure == "tokens" else [check]
+
+
+def _limit(spec: ChainSpec) -> dict[str, Any]:
+    host = naming.host(token_limits.NAME, spec.namespace)
+    cluster = f"outbound|{token_limits.GRPC_PORT}||{host}"
+    retry = {"key": "retry-after", "value": f"%RESP({token_limits.header(spec.measure, 'reset')})%"}
+    return _typed(
+        "http.ratelimit.v3.RateLimit",
+        domain=token_limits.DOMAIN,
+        stat_prefix="llmp",
+        # Envoy's default of 20 ms would refuse under load.
+        timeout=LIMIT_TIMEOUT,
+        failure_mode_deny=not spec.fail_open,
+        status_on_error={"code": "ServiceUnavailable"},
+        disable_x_envoy_ratelimited_header=True,
+        response_headers_to_add=[{"header": retry, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        rate_limit_service={
+            "transport_api_version": "V3",
+            # The default authority would be the cluster's name, which no server expects.
+            "grpc_service": {"envoy_grpc": {"cluster_name": cluster, "authority": host}},
+        },
+    )
+
+
+def _connection(spec: ChainSpec) -> dict[str, Any]:
+    log = {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": "/dev/stdout",
+            "log_format": {"json_format": ACCESS_LOG},
+        },
+    }
+    mappers = [_said(), *(_mapper(refusal, spec.measure or "requests") for refusal in REFUSALS)]
+    return {
+        "@type": f"{TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
+        "access_log": [log],
+        "local_reply_config": {"mappers": mappers},
+    }
+
+
+def _said() -> dict[str, Any]:
+    """A refusal of the request program, which has named its code."""
+    code = {"filter": METADATA, "path": [{"key": "code"}], "value": {"present_match": True}}
+    spoken = {"metadata_filter": {"matcher": code, "match_if_key_not_found": False}}
+    error = {
+        "message": "%LOCAL_REPLY_BODY%",
+        "type": "invalid_request_error",
+        "code": f"%DYNAMIC_METADATA({METADATA}:code)%",
+    }
+    shape = {"json_format": {"error": error}, "content_type": "application/json"}
+    status = {"default_value": 499, "runtime_key": "llmp.refusal"}
+    own = {"status_code_filter": {"comparison": {"op": "LE", "value": status}}}
+    return {"filter": {"and_filter": {"filters": [own, spoken]}}, "body_format_override": shape}
+
+
+def _mapper(refusal: Refusal, measure: str) -> dict[str, Any]:
+    status = {"default_value": refusal.status, "runtime_key": "llmp.refusal"}
+    chosen: dict[str, Any] = {"status_code_filter": {"comparison": {"op": "EQ", "value": status}}}
+    if refusal.flag:
+        chosen = {"and_filter": {"filters": [chosen, {"response_flag_filter": {"flags": [refusal.flag]}}]}}
+    error = {
+        "message": "%LOCAL_REPLY_BODY%",
+        "type": refusal.type.format(measure=measure),
+        "code": refusal.code,
+    }
+    body = {"inline_string": refusal.message.format(measure=measure)} if refusal.message else None
+    mapper = {
+        "filter": chosen,
+        "status_code": refusal.becomes,
+        "body": body,
+        "body_format_override": {"json_format": {"error": error}, "content_type": "application/json"},
+    }
+    return {key: value for key, value in mapper.items() if value is not None}
+
+
+def _lua(kind: str = "Lua", **fields: Any) -> dict[str, Any]:
+    prefix = {"stat_prefix": METADATA} if kind == "Lua" else {}
+    return _typed(f"http.lua.v3.{kind}", **prefix, **fields)
+
+
+def _typed(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"@type": f"{TYPES}.{kind}", **fields}
+
+
+def _insert(value: dict[str, Any], operation: str, anchor: str | None) -> dict[str, Any]:
+    return _patch("HTTP_FILTER", _on_hcm(anchor), value, operation)
+
+
+def _on_hcm(sub_filter: str | None = None) -> dict[str, Any]:
+    filter_: dict[str, Any] = {"name": HCM}
+    if sub_filter:
+        filter_["subFilter"] = {"name": f"envoy.filters.http.{sub_filter}"}
+    return {"listener": {"filterChain": {"filter": filter_}}}
+
+
+def _on_routes(port: int | None, filters: dict[str, Any]) -> dict[str, Any]:
+    match = {"routeConfiguration": {"portNumber": port}} if port else {}
+    return _patch("ROUTE_CONFIGURATION", match, {"typed_per_filter_config": filters})
+
+
+def _patch(
+    apply_to: str, match: dict[str, Any], value: dict[str, Any], operation: str = "MERGE"
+) -> dict[str, Any]:
+    return {
+        "applyTo": apply_to,
+        "match": {"context": "GATEWAY", **match},
+        "patch": {"operation": operation, "value": value},
+    }
+
+
+def _envoy_filter(spec: ChainSpec, role: str, patches: list[dict[str, Any]]) -> Manifest:
+    # Needed where Istio gives gateways only the clusters that something names.
+    service = f"{spec.namespace}/{naming.host(token_limits.NAME, spec.namespace)}"
+    named = {"envoyfilter.istio.io/referenced-services": service} if spec.measure is not None else None
+    return manifest(
+        API,
+        "EnvoyFilter",
+        f"{spec.gateway}-{role}",
+        spec.namespace,
+        labels=labels.common("access"),
+        annotations=named,
+        spec={
+            "priority": PRIORITY,
+            "workloadSelector": {"labels": {labels.GATEWAY_NAME: spec.gateway}},
+            "configPatches": patches,
+        },
+    )
