@@ -52,12 +52,15 @@ toolchain: $(READY) ## build every tool that is not in the cache yet
 
 ##@ Development
 
-.PHONY: test test-fast lint format golden docs check-docs
-test: $(READY) toolchain ## all tests but those that need a cloud account
+.PHONY: test test-fast test-long lint format golden docs check-docs
+test: $(READY) toolchain ## all tests but the long ones and those that need a cloud account
 	@$(PY) -m pytest
 
 test-fast: $(READY) ## the tests that start no cluster
-	@$(PY) -m pytest -m "not rehearsed and not cloud"
+	@$(PY) -m pytest -m "not rehearsed and not cloud and not long"
+
+test-long: $(READY) toolchain ## the long tests: more faults, more load
+	@$(PY) -m pytest -m "long and not cloud"
 
 lint: $(READY) check-docs ## check style and generated files
 	@$(PY) -m ruff check --quiet --output-format concise

@@ -851,8 +851,32 @@ CASES = {
         "gke",
         {**PUBLIC, "access/multipliers": {"qwen": 0.0}},
         "access.multipliers.qwen",
-        "not above 0",
+        "not at least 1e-06",
         "write",
+    ),
+    "public key off the curve": (
+        "gke",
+        {**PUBLIC, "access/publicKeys": {"key-0001": {"x": "a" * 43, "y": "b" * 43}}},
+        "access.publicKeys.key-0001",
+        "no point of the curve",
+        "ops keys init",
+    ),
+    "pickers without routing": (
+        "existing",
+        {"models/qwen/routing": "none", "models/qwen/pickers": 2},
+        "models.qwen.pickers",
+        "no picker runs",
+        "remove it",
+    ),
+    "longest answer said twice": (
+        "existing",
+        {
+            "models/qwen/maxOutputTokens": 100,
+            "models/qwen/args": ["--override-generation-config={}"],
+        },
+        "models.qwen.args[0]",
+        "handed to the engine by this flag",
+        "remove the argument",
     ),
     "infinite multiplier": (
         "gke",
