@@ -148,6 +148,15 @@ class DataPlane:
         """The store's host, port and password."""
         return self._address("store"), token_limits.STORE_PORT, self._password
 
+    @property
+    def limits_page(self) -> str:
+        """The address of the counting service's metrics."""
+        return f"http://{self._address('limits')}:{token_limits.METRICS_PORT}/metrics"
+
+    def pid(self, name: str) -> int:
+        """The process id of a part: store, limits, envoy-<n>, <model>-<replica>."""
+        return int(json.loads((self.paths.run / f"{name}.json").read_text())["pid"])
+
     def start_store(self) -> None:
         """Start the store; empty, if it ran before."""
         file = self.paths.work / "valkey.conf"
@@ -171,6 +180,8 @@ class DataPlane:
             "REDIS_URL": f"{self._address('store')}:{token_limits.STORE_PORT}",
             "REDIS_AUTH": self._password,
             "RUNTIME_ROOT": str(self.paths.work),
+            # Metrics appear after a second instead of five.
+            "GOSTATS_FLUSH_INTERVAL_SECONDS": "1",
             **dict.fromkeys(("HOST", "GRPC_HOST", "DEBUG_HOST"), address),
             "PROMETHEUS_ADDR": f"{address}:{token_limits.METRICS_PORT}",
         }
@@ -270,6 +281,11 @@ class DataPlane:
     def pods(self, model: str) -> list[str]:
         """The addresses of a model's replicas."""
         return list(self._pods[model])
+
+    def replace_pods(self, model: str, addresses: Sequence[str]) -> None:
+        """Say where a model's replicas are; nothing is started or ended."""
+        self._pods[model] = list(addresses)
+        self.program()
 
     def _address(self, role: str) -> str:
         return f"127.{self._block}.0.{('store', 'limits').index(role) + 1}"

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from rehearsal.model_server.cache import count
+from rehearsal.model_server.dialects import DIALECTS, BadRequest, Dialect, Request, invalid
 from rehearsal.model_server.engine import Engine, Job
+from rehearsal.model_server.faults import Fault, Faults, Reset, compress, fault_of
 from rehearsal.model_server.metrics import render
 
 MAX_BODY = 64 * 2**20
-DEFAULT_COMPLETION_TOKENS = 16  # vLLM's default for /v1/completions; chat has none
-
-
-class BadRequest(Exception):
-    """A request that vLLM refuses: HTTP status, OpenAI error type and message."""
-
-    def __init__(self, status: int, kind: str, message: str):
-        super().__init__(message)
-        self.status, self.kind = status, kind
-
-
-@dataclass(frozen=True)
-class Request:
-    """One completion or chat request, checked."""
-
-    chat: bool
-    model: str
-    jobs: tuple[Job, ...]
-    stream: bool
-    usage_at_end: bool
-    usage_always: bool
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self.jobs[0].prompt_tokens
 
 
 class Api:
@@ -48,6 +24,7 @@ class Api:
 
     def __init__(self, engine: Engine):
         self.engine = engine
+        self.faults = Faults() if engine.settings.faults else None
 
     def application(self) -> web.Application:
         """The server's routes."""
@@ -57,9 +34,9 @@ class Api:
             web.get("/version", self.version),
             web.get("/metrics", self.metrics),
             web.get("/v1/models", self.models),
-            web.post("/v1/completions", self.completions),
-            web.post("/v1/chat/completions", self.chat),
             web.post("/tokenize", self.tokenize),
+            *(web.post(path, self.generate) for path in DIALECTS),
+            *(self.faults.routes() if self.faults else ()),
         ])  # fmt: skip
         return app
 
@@ -86,125 +63,105 @@ class Api:
         tokens = count((await http.json()).get("prompt", ""))
         return web.json_response({"count": tokens, "max_model_len": self.engine.settings.max_model_len})
 
-    async def completions(self, http: web.Request) -> web.StreamResponse:
-        return await self._answer(http, chat=False)
-
-    async def chat(self, http: web.Request) -> web.StreamResponse:
-        return await self._answer(http, chat=True)
-
-    async def _answer(self, http: web.Request, chat: bool) -> web.StreamResponse:
+    async def generate(self, http: web.Request) -> web.StreamResponse:
         try:
-            request = self._request(await _body(http), chat)
+            body = await _body(http)
+            request = self._request(body, DIALECTS[http.path], self._fault(http, body))
         except BadRequest as error:
-            body = {"error": {"message": str(error), "type": error.kind, "param": None, "code": error.status}}
-            return web.json_response(body, status=error.status)
-        identity = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
-        if request.stream:
-            return await self._stream(http, request, identity)
-        texts = ["".join([t async for t in self.engine.generate(job)]) for job in request.jobs]
-        return web.json_response(_whole(request, identity, texts))
+            return _refusal(error)
+        if request.fault.status:
+            return _refusal(BadRequest(request.fault.status, "InternalServerError", "as was asked for"))
+        await asyncio.sleep(request.fault.delay_seconds)
+        identity = f"{request.dialect.identity}-{uuid.uuid4().hex}"
+        try:
+            if request.fault.reset_after == 0:
+                raise Reset
+            answer = self._stream if request.stream else self._whole
+            return await answer(http, request, identity)
+        except Reset:
+            assert http.transport is not None
+            http.transport.abort()
+            return web.Response()
 
-    def _request(self, body: dict[str, Any], chat: bool) -> Request:
+    def _fault(self, http: web.Request, body: dict[str, Any]) -> Fault:
+        if self.faults is None:
+            return Fault()
+        self.faults.note(http)
+        try:
+            return fault_of(body)
+        except (TypeError, ValueError) as error:
+            raise invalid(str(error)) from None
+
+    def _request(self, body: dict[str, Any], dialect: Dialect, fault: Fault) -> Request:
         settings = self.engine.settings
         model = body.get("model") or settings.names[0]
         if model not in settings.names:
             raise BadRequest(404, "NotFoundError", f"The model `{model}` does not exist.")
-        prompt = _chat_prompt(body) if chat else _prompt(body)
-        tokens = count(prompt)
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        limit = DEFAULT_COMPLETION_TOKENS if limit is None and not chat else limit
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            raise BadRequest(400, "BadRequestError", f"max_tokens must be at least 1, got {limit}.")
-        if tokens + (limit or 1) > settings.max_model_len:
-            raise BadRequest(
-                400,
-                "BadRequestError",
-                f"This model's maximum context length is {settings.max_model_len} tokens. However, you requested "
-                f"{limit or 1} output tokens and your prompt contains {tokens} input tokens.",
-            )
-        job = self.engine.job(prompt, limit, bool(body.get("ignore_eos")))
+        prompt = dialect.prompt(body)
+        job = self.engine.job(prompt, self._limit(body, dialect, prompt), bool(body.get("ignore_eos")))
         options = body.get("stream_options") or {}
         return Request(
-            chat=chat,
+            dialect=dialect,
             model=model,
             jobs=(job,) * int(body.get("n") or 1),
             stream=bool(body.get("stream")),
-            usage_at_end=bool(options.get("include_usage")) or settings.force_usage,
-            usage_always=bool(options.get("continuous_usage_stats")) or settings.force_usage,
+            usage_at_end=fault.usage and (bool(options.get("include_usage")) or settings.force_usage),
+            usage_always=fault.usage
+            and (bool(options.get("continuous_usage_stats")) or settings.force_usage),
+            echo=prompt if body.get("echo") else "",
+            fault=fault,
         )
+
+    def _limit(self, body: dict[str, Any], dialect: Dialect, prompt: str) -> int | None:
+        """How long the answer may be; None: as long as it wants."""
+        tokens, longest = count(prompt), self.engine.settings.max_model_len
+        limit = next((body[name] for name in dialect.limits if body.get(name) is not None), dialect.default)
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise invalid(f"{dialect.limits[-1]} must be at least 1, got {limit}.")
+        if tokens + (limit or 1) > longest:
+            raise invalid(
+                f"This model's maximum context length is {longest} tokens. However, you requested "
+                f"{limit or 1} output tokens and your prompt contains {tokens} input tokens.",
+            )
+        return limit
+
+    def _tokens(self, request: Request, job: Job) -> AsyncIterator[str]:
+        tokens = self.engine.generate(job)
+        return self.faults.spoil(request.fault, tokens) if self.faults else tokens
+
+    async def _whole(self, http: web.Request, request: Request, identity: str) -> web.StreamResponse:
+        texts = [
+            request.echo + "".join([t async for t in self._tokens(request, job)]) for job in request.jobs
+        ]
+        response = web.json_response(request.dialect.whole(request, identity, texts))
+        compress(response, request.fault)
+        return response
 
     async def _stream(self, http: web.Request, request: Request, identity: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        compress(response, request.fault)
         await response.prepare(http)
-        async for chunk in self._chunks(request, identity):
-            await response.write(b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n")
-        await response.write(b"data: [DONE]\n\n")
+        async for name, data in request.dialect.events(
+            request, identity, lambda job: self._tokens(request, job)
+        ):
+            line = f"event: {name}\n" if name else ""
+            await response.write(f"{line}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode())
+        if request.dialect.done:
+            await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
 
-    async def _chunks(self, request: Request, identity: str) -> AsyncIterator[dict[str, Any]]:
-        kind = "chat.completion.chunk" if request.chat else "text_completion"
-        head = {"id": identity, "object": kind, "created": int(time.time()), "model": request.model}
-        done = 0
 
-        def chunk(choices: list[dict[str, Any]], with_usage: bool) -> dict[str, Any]:
-            usage = {"usage": _usage(request.prompt_tokens, done)} if with_usage else {}
-            return {**head, "choices": choices, **usage}
-
-        for index, job in enumerate(request.jobs):
-            if request.chat:
-                first = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-                yield chunk([first], request.usage_always)
-            async for token in self.engine.generate(job):
-                done += 1
-                body = {"delta": {"content": token}} if request.chat else {"text": token}
-                yield chunk([{"index": index, **body, "finish_reason": None}], request.usage_always)
-            empty = {"delta": {}} if request.chat else {"text": ""}
-            yield chunk([{"index": index, **empty, "finish_reason": job.finish}], request.usage_always)
-        if request.usage_at_end:
-            yield chunk([], True)
+def _refusal(error: BadRequest) -> web.Response:
+    body = {"error": {"message": str(error), "type": error.kind, "param": None, "code": error.status}}
+    return web.json_response(body, status=error.status)
 
 
 async def _body(http: web.Request) -> dict[str, Any]:
     try:
         body = await http.json()
     except (ValueError, UnicodeDecodeError):
-        raise BadRequest(400, "BadRequestError", "the body is not JSON") from None
+        raise invalid("the body is not JSON") from None
     if not isinstance(body, dict):
-        raise BadRequest(400, "BadRequestError", "the body is not a JSON object")
+        raise invalid("the body is not a JSON object")
     return body
-
-
-def _prompt(body: dict[str, Any]) -> str:
-    prompt = body.get("prompt")
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str):
-        prompt = prompt[0]
-    if not isinstance(prompt, str):
-        raise BadRequest(400, "BadRequestError", "prompt must be a string")
-    return prompt
-
-
-def _chat_prompt(body: dict[str, Any]) -> str:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest(400, "BadRequestError", "messages must be a list with at least one message")
-    return "".join(f"<|{m.get('role')}|>{m.get('content')}\n" for m in messages)
-
-
-def _usage(prompt: int, completion: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-def _whole(request: Request, identity: str, texts: list[str]) -> dict[str, Any]:
-    choices = []
-    for index, (job, text) in enumerate(zip(request.jobs, texts, strict=True)):
-        body = {"message": {"role": "assistant", "content": text}} if request.chat else {"text": text}
-        choices.append({"index": index, **body, "logprobs": None, "finish_reason": job.finish})
-    return {
-        "id": identity,
-        "object": "chat.completion" if request.chat else "text_completion",
-        "created": int(time.time()),
-        "model": request.model,
-        "choices": choices,
-        "usage": _usage(request.prompt_tokens, sum(j.length for j in request.jobs)),
-    }

@@ -53,6 +53,7 @@ class Settings:
     load_seconds: float
     prefill_seconds: float
     decode_seconds: float
+    faults: bool
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str]) -> Settings:
-    """Read the command line; timings come from `REHEARSAL_*_SECONDS` in the environment.
+    """Read the command line; timings come from `REHEARSAL_*_SECONDS` in the environment, and `REHEARSAL_FAULTS`.
 
     Prefill and decode are per token. The defaults make a rehearsal quick; they
     say nothing about an accelerator.
@@ -107,4 +108,5 @@ def parse(argv: list[str]) -> Settings:
         load_seconds=seconds("LOAD", 0.5),
         prefill_seconds=seconds("PREFILL", 0.00002),
         decode_seconds=seconds("DECODE", 0.0005),
+        faults=os.environ.get("REHEARSAL_FAULTS") == "1",
     )

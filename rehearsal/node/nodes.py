@@ -18,12 +18,17 @@ VERSION = "v1.34.1"
 
 @dataclass(frozen=True)
 class NodeShape:
-    """What a node offers: `capacity` in Kubernetes quantities, labels and taints as the real one carries."""
+    """What a node offers: `capacity` in Kubernetes quantities, labels and taints as the real one carries.
+
+    `allocatable` is what pods get of it, all where it is empty; `provider_id` is the cloud's name of the machine.
+    """
 
     name: str
     capacity: Mapping[str, str]
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Mapping[str, str], ...] = ()
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+    provider_id: str = ""
 
 
 SYSTEM = NodeShape("system-0", {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "200Gi", "pods": "110"})
@@ -38,7 +43,9 @@ def manifest(shape: NodeShape) -> Manifest:
         "kubernetes.io/arch": "amd64",
         **shape.labels,
     }
-    spec = {"taints": [dict(t) for t in shape.taints]} if shape.taints else {}
+    spec: dict[str, Any] = {"taints": [dict(t) for t in shape.taints]} if shape.taints else {}
+    if shape.provider_id:
+        spec["providerID"] = shape.provider_id
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -59,7 +66,7 @@ def status(shape: NodeShape, address: str) -> dict[str, Any]:
     pressures = ("MemoryPressure", "DiskPressure", "PIDPressure")
     return {
         "capacity": dict(shape.capacity),
-        "allocatable": dict(shape.capacity),
+        "allocatable": dict(shape.allocatable or shape.capacity),
         "conditions": [
             {"type": "Ready", "status": "True", **condition},
             *({"type": t, "status": "False", **condition} for t in pressures),

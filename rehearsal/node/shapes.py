@@ -1,18 +1,52 @@
-"""The nodes that an existing cluster of a stack would have, with the labels and taints of real ones."""
+"""The nodes of a stack's cluster, with the labels, taints and room for pods of real ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from components.core.accelerators import ACCELERATORS, Accelerator
+from rehearsal.cloud.machines import Machine, region_of
 from rehearsal.node.nodes import SYSTEM, NodeShape
-from stacks.config import ExistingCluster, StackConfig
+from stacks.config import ExistingCluster, GkeCluster, StackConfig
+from stacks.config.machines import TPU_MACHINES
 
 BASE = {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "200Gi", "pods": "110"}
+TPU: Final = ACCELERATORS["tpu-v6e"]
+_EFFECTS: Final = {
+    "NO_SCHEDULE": "NoSchedule",
+    "PREFER_NO_SCHEDULE": "PreferNoSchedule",
+    "NO_EXECUTE": "NoExecute",
+}
+# What GKE keeps for itself: (up to this much, share); cores, then GiB of memory.
+_CPU_SHARES: Final = ((1, 0.06), (2, 0.01), (4, 0.005), (float("inf"), 0.0025))
+_MEMORY_SHARES: Final = ((4, 0.25), (8, 0.20), (16, 0.10), (128, 0.06), (float("inf"), 0.02))
+_EVICTION_MIB: Final = 100
+# A running cluster of GKE has labels like these on every node (kubectl get nodes --show-labels).
+_EVERY_NODE: Final = {
+    "cloud.google.com/gke-container-runtime": "containerd",
+    "cloud.google.com/gke-os-distribution": "cos",
+    "cloud.google.com/gke-logging-variant": "DEFAULT",
+    "cloud.google.com/gke-stack-type": "IPV4",
+}
+# By the node config's own words: what a kind of capacity adds.
+_CAPACITY_LABELS: Final = {
+    "spot": {"cloud.google.com/gke-spot": "true", "cloud.google.com/gke-provisioning": "spot"},
+    "flexStart": {
+        "cloud.google.com/gke-flex-start": "true",
+        "cloud.google.com/gke-provisioning": "flex-start",
+    },
+}
 
 
 def shapes(config: StackConfig) -> list[NodeShape]:
-    """A system node, and `maxNodes` nodes for each accelerator pool of an existing cluster."""
+    """The nodes that are there before the stack is.
+
+    None for a cluster that the stack makes itself in the simulated cloud; else a system node and, on
+    an existing cluster, `maxNodes` nodes for each accelerator pool.
+    """
+    if isinstance(config.cluster, GkeCluster):
+        return []
     if not isinstance(config.cluster, ExistingCluster):
         return [SYSTEM]
     pools = sorted(config.cluster.accelerators.items())
@@ -39,3 +73,108 @@ def _discovered(accelerator: Accelerator, per_node: int) -> dict[str, str]:
         "nvidia.com/gpu.count": str(per_node),
         "nvidia.com/gpu.memory": str(int(accelerator.memory_gib * 1024)),
     }
+
+
+def gke_node(
+    *,
+    name: str,
+    project: str,
+    pool: str,
+    zone: str,
+    machine: Machine,
+    config: Mapping[str, Any],
+    topology: str = "",
+    max_pods: int = 110,
+    private: bool = False,
+    extra: Mapping[str, str] | None = None,
+) -> NodeShape:
+    """A node of a GKE node pool; `config` is the pool's `nodeConfig` as its resource states it.
+
+    `topology` is that of the whole slice where it has several hosts.
+    """
+    room = {
+        "cpu": str(machine.vcpus),
+        "memory": f"{int(machine.memory_gib * 1024)}Mi",
+        "ephemeral-storage": f"{_disk_gib(config)}Gi",
+        "pods": str(max_pods),
+        **({TPU.resource: str(machine.chips)} if machine.chips else {}),
+    }
+    return NodeShape(
+        name=name,
+        capacity=room,
+        labels={
+            **(config.get("labels") or {}),
+            **_gke_labels(pool, zone, machine, config, max_pods),
+            **({"cloud.google.com/private-node": "true"} if private else {}),
+            **(_tpu_labels(machine, topology) if machine.chips else {}),
+            **(extra or {}),
+        },
+        taints=_gke_taints(config, machine),
+        allocatable=room | _allocatable(machine),
+        provider_id=f"gce://{project}/{zone}/{name}",
+    )
+
+
+def _disk_gib(config: Mapping[str, Any]) -> int:
+    return int((config.get("bootDisk") or {}).get("sizeGb") or config.get("diskSizeGb") or 100)
+
+
+def _gke_labels(
+    pool: str, zone: str, machine: Machine, config: Mapping[str, Any], max_pods: int
+) -> dict[str, str]:
+    region = region_of(zone)
+    disk = (config.get("bootDisk") or {}).get("diskType") or config.get("diskType") or "pd-balanced"
+    labels = {
+        **_EVERY_NODE,
+        "cloud.google.com/gke-nodepool": pool,
+        "cloud.google.com/gke-boot-disk": disk,
+        "cloud.google.com/gke-cpu-scaling-level": str(machine.vcpus),
+        "cloud.google.com/gke-memory-gb-scaling-level": str(int(machine.memory_gib)),
+        "cloud.google.com/gke-max-pods-per-node": str(max_pods),
+        "cloud.google.com/gke-provisioning": "standard",
+        "cloud.google.com/machine-family": machine.family.lower(),
+        "node.kubernetes.io/instance-type": machine.name,
+        "beta.kubernetes.io/instance-type": machine.name,
+        "topology.kubernetes.io/region": region,
+        "topology.kubernetes.io/zone": zone,
+        "topology.gke.io/zone": zone,
+    }
+    for word, added in _CAPACITY_LABELS.items():
+        labels |= added if config.get(word) else {}
+    if (config.get("workloadMetadataConfig") or {}).get("mode") == "GKE_METADATA":
+        labels["iam.gke.io/gke-metadata-server-enabled"] = "true"
+    return labels
+
+
+def _tpu_labels(machine: Machine, topology: str) -> dict[str, str]:
+    return {
+        **TPU.node_selector,
+        "cloud.google.com/gke-tpu-topology": topology or TPU_MACHINES[machine.name].single_host,
+        "cloud.google.com/gke-accelerator-count": str(machine.chips),
+    }
+
+
+def _gke_taints(config: Mapping[str, Any], machine: Machine) -> tuple[Mapping[str, str], ...]:
+    """The pool's own taints, and GKE's on every node with TPUs, which a pool may declare as well."""
+    own = [
+        {"key": t["key"], "value": t.get("value", ""), "effect": _EFFECTS[t["effect"]]}
+        for t in config.get("taints") or ()
+    ]
+    ours = {"key": TPU.resource, "value": "present", "effect": "NoSchedule"}
+    return tuple([*own, ours] if machine.chips and ours not in own else own)
+
+
+def _allocatable(machine: Machine) -> dict[str, str]:
+    """CPU and memory less GKE's share (cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes)."""
+    cpu = int((machine.vcpus - _share(machine.vcpus, _CPU_SHARES)) * 1000)
+    memory = int((machine.memory_gib - _share(machine.memory_gib, _MEMORY_SHARES)) * 1024) - _EVICTION_MIB
+    return {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}
+
+
+def _share(amount: float, shares: Iterable[tuple[float, float]]) -> float:
+    """What is kept of `amount`, by shares of its parts."""
+    kept, below = 0.0, 0.0
+    for limit, share in shares:
+        kept += max(0.0, min(amount, limit) - below) * share
+        below = limit
+    return kept

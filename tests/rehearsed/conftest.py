@@ -8,16 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 import yaml
 
 from ops.kube import Kube, Manifest
+from rehearsal.address import Address
 from rehearsal.paths import CHECKOUT, Paths
 from rehearsal.progress import Progress
 from rehearsal.rehearsal import Rehearsal
@@ -152,6 +155,154 @@ class Stack:
         found = self.kube.get("serving.kserve.io/v1alpha2", "LLMInferenceService", name, "llm-models")
         assert found is not None, f"there is no LLMInferenceService {name}"
         return found
+
+
+    def client(self) -> Client:
+        """A client of the gateway's address as it is now."""
+        return Client(self.rehearsal.address())
+
+    def pods(self, namespace: str, labels: Mapping[str, str], count: int = 1) -> list[Manifest]:
+        """The Ready pods with these labels, once there are exactly so many and none that ends."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+
+        def settled() -> list[Manifest]:
+            found = self.kube.list("v1", "Pod", namespace, selector)
+            ready = [p for p in found if conditions(p).get("Ready") == "True" and not ends(p)]
+            return ready if len(ready) == len(found) == count else []
+
+        return eventually(settled, f"{count} Ready pods with {selector}", 60)
+
+    def programs(self, pod: Manifest) -> list[int]:
+        """The processes of a pod."""
+        here = processes_with(f"LLMP_REHEARSAL_PROCESS={self.paths.root}")
+        return [p for p in processes_with(f"REHEARSAL_ADDRESS={pod['status']['podIP']}") if p in here]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client got: status, headers in lower case, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> tuple[int, str | None]:
+        """Status, and the code of an error in OpenAI's shape; None where there is no error."""
+        return self.status, self.json["error"]["code"] if self.status >= 400 else None
+
+    @property
+    def cost(self) -> int:
+        """The tokens that the answer says it took."""
+        return int(self.json["usage"]["total_tokens"])
+
+
+class Client:
+    """Asks a gateway as OpenAI's clients do."""
+
+    def __init__(self, address: Address):
+        self._host = f"{address.host}:{address.port}"
+        if address.scheme == "https":
+            named = {"server_hostname": address.host, "assert_hostname": address.host}
+            pool = urllib3.HTTPSConnectionPool(
+                address.ip, address.port, maxsize=8, ca_certs=str(address.ca), **named
+            )
+        else:
+            pool = urllib3.HTTPConnectionPool(address.ip, address.port, maxsize=8)
+        self._pool = pool
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def request(self, method: str, path: str, key: str | None = None, body: Any = None) -> Answer:
+        """One request; nothing is repeated and no redirect followed."""
+        with self.open(method, path, key, body) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status, headers, response.read())
+
+    @contextlib.contextmanager
+    def open(
+        self, method: str, path: str, key: str | None = None, body: Any = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """The answer to a request while it comes."""
+        headers = {"host": self._host, "content-type": "application/json"}
+        headers |= {"authorization": f"Bearer {key}"} if key else {}
+        content = None if body is None else json.dumps(body)
+        options = {"retries": False, "redirect": False, "timeout": 30, "preload_content": False}
+        response = self._pool.request(method, path, headers=headers, body=content, **options)
+        try:
+            yield response
+        finally:
+            response.release_conn()
+
+    def ask(self, key: str | None, model: str, content: str = "Hello", tokens: int = 20) -> Answer:
+        """One chat completion over the base URL."""
+        return self.request("POST", "/v1/chat/completions", key, chat(model, content, tokens))
+
+    def lines(self, key: str, model: str, tokens: int) -> Iterator[bytes]:
+        """The events of a streamed chat completion."""
+        body = {**chat(model, "Hello", tokens), "stream": True}
+        with self.open("POST", "/v1/chat/completions", key, body) as response:
+            assert response.status == 200, response.read()
+            rest = b""
+            for part in response.stream(4096):
+                *whole, rest = (rest + part).split(b"\n\n")
+                yield from whole
+
+
+def chat(model: str, content: str, tokens: int) -> dict[str, Any]:
+    """The body of a chat completion of so many tokens."""
+    return {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": tokens}
+
+
+class Load:
+    """Asks again and again, as several clients at once, while it is open as a context."""
+
+    def __init__(self, ask: Callable[[], Answer], clients: int = 2):
+        self._ask, self._stop = ask, threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
+        self.seen: list[tuple[int, str | None]] = []
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.seen.append(self._ask().error)
+            except urllib3.exceptions.HTTPError as broken:
+                self.seen.append((0, type(broken).__name__))
+
+    @property
+    def kinds(self) -> set[tuple[int, str | None]]:
+        """Every kind of answer that came."""
+        return set(self.seen)
+
+    def next(self, count: int = 10) -> list[tuple[int, str | None]]:
+        """The answers to come, which were all asked for after this."""
+        # One request of every client may have been on its way already.
+        begin = len(self.seen) + len(self._threads)
+        eventually(lambda: len(self.seen) >= begin + count, "the load goes on", 60)
+        return self.seen[begin : begin + count]
+
+
+def ends(manifest: Manifest) -> bool:
+    """Whether an object is being deleted."""
+    return "deletionTimestamp" in manifest["metadata"]
 
 
 def processes_with(mark: str) -> list[int]:
