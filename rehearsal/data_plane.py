@@ -7,12 +7,15 @@ its Service instead), and everything that would keep these programs running.
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import secrets
 import shlex
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +38,10 @@ ENVOY_FLAGS = ("-l", "warning", "--file-flush-interval-msec", "100", "--concurre
 START_SECONDS = 20.0
 POLL_SECONDS = 0.02
 HTTP = translate.moved(80)
+
+
+# An Envoy takes one instance of inotify for each file that it watches, and ends where there is none.
+WATCHES_PER_ENVOY = 10
 
 
 class NotStarted(Exception):
@@ -113,6 +120,7 @@ class DataPlane:
         self._holder.close()
 
     def _start(self) -> None:
+        require_watches(WATCHES_PER_ENVOY * self.count)
         self._gateway = self.shelf.of("Gateway")[0]
         self.proxies = [f"127.{self._block}.1.{i + 1}" for i in range(self.count)]
         for item in self.shelf.of("LLMInferenceService"):
@@ -315,10 +323,11 @@ class DataPlane:
 
         return check
 
-    def stats(self, index: int = 0) -> dict[str, float]:
-        """The counters and gauges of one Envoy."""
-        url = f"http://{self.proxies[index]}:{translate.ADMIN_PORT}/stats?format=json"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+    def stats(self, index: int = 0, pattern: str = "") -> dict[str, float]:
+        """The counters and gauges of one Envoy, or those whose name has a match of the pattern."""
+        address = f"http://{self.proxies[index]}:{translate.ADMIN_PORT}/stats"
+        query = urllib.parse.urlencode({"format": "json", "filter": pattern})
+        with urllib.request.urlopen(f"{address}?{query}", timeout=10) as answer:
             found = json.load(answer)["stats"]
         return {s["name"]: s["value"] for s in found if "value" in s}
 
@@ -326,6 +335,24 @@ class DataPlane:
         """The access log of one Envoy; its own messages are left out."""
         lines = (self.paths.logs / f"envoy-{index}.log").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def _watch() -> int:
+    """A new instance of inotify, or a negative number."""
+    return int(ctypes.CDLL(None).inotify_init1(os.O_CLOEXEC))
+
+
+def require_watches(count: int, watch: Callable[[], int] = _watch) -> None:
+    """Raise NotStarted unless so many files can be watched; all programs of a user share a limit."""
+    taken = [watch() for _ in range(count)]
+    for descriptor in taken:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if min(taken) < 0:
+        raise NotStarted(
+            f"{count} more files cannot be watched: this user's limit is reached. End other rehearsals, "
+            "or raise it: sysctl fs.inotify.max_user_instances=1024"
+        )
 
 
 def without_picker(objects: Iterable[Manifest]) -> list[Manifest]:
