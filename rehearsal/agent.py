@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ops.kube import Kube
+from rehearsal.cloud.project import Project
+from rehearsal.cloud.settings import Settings
 from rehearsal.cluster import ports
 from rehearsal.node import images, nodes
 from rehearsal.node.faults import Faults
@@ -20,6 +22,7 @@ from rehearsal.node.programs import Host
 from rehearsal.node.services import ServiceProxy
 from rehearsal.paths import Paths
 from rehearsal.processes import Processes
+from rehearsal.stand_ins.autoscaler import Autoscaler
 from rehearsal.stand_ins.cert_manager import WEBHOOK, CertManager
 from rehearsal.stand_ins.gateway import GatewayController
 
@@ -37,9 +40,10 @@ def main() -> None:
     cert_manager = CertManager(kube, paths.cluster, _runs(kubelet, "jetstack/cert-manager-controller"))
     proxy.stand_in(WEBHOOK, cert_manager.serve_webhook())
     gateway = GatewayController(kube, _runs(kubelet, "istio/pilot"), kubelet.endpoints, paths.root)
+    autoscaler = Autoscaler(kube, Project.of(paths.root), Settings.of(paths.root))
     logs = _logs(paths, kubelet)
     proxy.open(logs.address)
-    for task in (kubelet.run, proxy.run, cert_manager.run, gateway.run, logs.run):
+    for task in (kubelet.run, proxy.run, cert_manager.run, gateway.run, autoscaler.run, logs.run):
         threading.Thread(target=task, args=(stop,), daemon=True).start()
     nodes.heartbeat(kube, logs.address[1], stop)
     kubelet.halt()

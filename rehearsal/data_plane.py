@@ -263,11 +263,11 @@ class DataPlane:
             pod = {"kind": "Pod", "metadata": {**self._gateway["metadata"], "name": f"gateway-{index}"}}
             pod["metadata"]["labels"] = {labels.GATEWAY_NAME: self._gateway["metadata"]["name"]}
             proxy = translate.Proxy(self._gateway, pod, address, directory)
-            config = translate.translate(self.shelf, proxy, self._endpoints, lambda *_: None)
+            config = translate.translate(self.shelf, proxy, self.endpoints, lambda *_: None)
             files.write(directory, config.files, self._written.get(address, {}))
             self._written[address] = config.files
 
-    def _endpoints(
+    def endpoints(
         self, _namespace: str, selector: Mapping[str, str], port: int | str
     ) -> list[tuple[str, int]]:
         name = selector.get(labels.APP_NAME, "")

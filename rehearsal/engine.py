@@ -30,9 +30,13 @@ LAUNCHER = """#!/bin/sh
 PYTHONPATH="{checkout}" exec "{python}" -m {module} "$@"
 """
 # What runs in pods for programs that cannot be had, or not as they come in their images.
-COMMANDS = {"vllm": "rehearsal.model_server", "proxyv2": "rehearsal.gateway"}
+COMMANDS = {
+    "vllm": "rehearsal.model_server",
+    "proxyv2": "rehearsal.gateway",
+    "gke-gcloud-auth-plugin": "rehearsal.cloud.auth_plugin",
+}
 # Simulated provider plugins, under the version of the SDK that asks for them.
-PLUGINS = ("kubernetes", "random")
+PLUGINS = ("gcp", "kubernetes", "random")
 
 
 def environment(paths: Paths) -> dict[str, str]:

@@ -15,6 +15,7 @@ from stacks import translate
 from stacks.config import ConfigError, Problem, Secrets, StackConfig, from_pulumi
 from stacks.config.errors import path_of
 from stacks.config.kubeconfig import kubeconfig_paths, server_of
+from stacks.gke import gke_problems
 from stacks.layers import build_cluster, build_platform, build_serving
 from stacks.ledger import key_problems
 from stacks.limits import limits
@@ -42,9 +43,10 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
     and ArtifactError.
     """
     stack = pulumi.get_stack()
-    if problems := [*limits(config), *key_problems(config, stack, Path.cwd())]:
+    if problems := [*limits(config), *gke_problems(config), *key_problems(config, stack, Path.cwd())]:
         raise ConfigError(problems)
-    _check_kubeconfig(config)
+    if config.cluster.kind == "existing":
+        _check_kubeconfig(config)
     lock = load_lock()
     managed, provided = translate.operators(config)
     charts = (spec.name for spec in releases_of(managed, translate.kserve_args(config)))
@@ -59,6 +61,7 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
         "model_urls": serving.urls,
         "model_namespaces": {name: model.namespace for name, model in sorted(config.models.items())},
         "load_budgets_seconds": {name: m.load_budget_seconds for name, m in sorted(config.models.items())},
+        **({} if cluster.kubeconfig is None else {"kubeconfig": cluster.kubeconfig}),
         "power": config.power,
         "operators": {"installed": dict(platform.versions), "provided": list(provided)},
         "kept_on_destroy": list(platform.kept),

@@ -16,7 +16,7 @@ from components.serving.handle import GatewayHandle, NamespaceHandle
 from components.serving.isolation import ModelNamespace, ModelNamespaceArgs
 from components.serving.model_service import ModelService, ModelServiceArgs
 from components.serving.monitoring import Monitoring, MonitoringArgs
-from stacks import translate
+from stacks import gke, translate
 from stacks.config import Secrets, StackConfig
 
 
@@ -34,7 +34,11 @@ def on(cluster: ClusterHandle) -> pulumi.ResourceOptions:
 
 
 def build_cluster(config: StackConfig) -> ClusterHandle:
-    """The cluster. Other kinds than `existing` are refused before (stacks/limits.py)."""
+    """The cluster of the stack's kind; a cloud's SDK is loaded only where it is used."""
+    if config.cluster.kind == "gke":
+        from components.clusters.gke.component import GkeTpuCluster
+
+        return GkeTpuCluster(gke.NAME, gke.gke_cluster_args(config)).handle
     return ExistingCluster("cluster", translate.existing_cluster(config.cluster)).handle
 
 

@@ -12,7 +12,7 @@ from stacks.config.errors import path_of
 
 
 def _cluster(config: StackConfig) -> Problem | None:
-    if config.cluster.kind == "existing":
+    if config.cluster.kind in ("existing", "gke"):
         return None
     return Problem(
         path_of("cluster", "kind"),

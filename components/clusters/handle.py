@@ -34,7 +34,7 @@ class ClusterHandle:
 
     `provider` is the one Kubernetes provider of the cluster. `ready` are resources that must exist
     before pods can run; the provider itself depends on what the API needs to be usable.
-    `description` names the cluster for people.
+    `description` names the cluster for people; `kubeconfig` is secret, and None where the user has his own.
     """
 
     provider: pulumi.ProviderResource
@@ -42,3 +42,4 @@ class ClusterHandle:
     accelerators: Mapping[str, AcceleratorPool]
     description: str
     ready: tuple[pulumi.Resource, ...] = ()
+    kubeconfig: pulumi.Output[str] | None = None

@@ -16,7 +16,12 @@ def releases() -> tuple[ReleaseSpec, ...]:
     apis = (GATEWAY_API, INFERENCE_EXTENSION)
     values = {
         # Off by default in every release up to 1.31; without it an InferencePool is no backend.
-        "env": {"ENABLE_GATEWAY_API_INFERENCE_EXTENSION": "true"},
+        "env": {
+            "ENABLE_GATEWAY_API_INFERENCE_EXTENSION": "true",
+            # The gateway itself answers `Expect: 100-continue`. The request program holds a body while it looks for its
+            # model, so an engine asked first would never be heard, and the client would wait for its own time-out.
+            "ENABLE_100_CONTINUE_HEADERS": "false",
+        },
     }
     return (
         ReleaseSpec(name=BASE, namespace=NAMESPACE, keeps=KEEPS),

@@ -26,11 +26,6 @@ class PrefixCache:
         self._size = block_size
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
-    @property
-    def usage(self) -> float:
-        """The used share of all blocks, 0 to 1."""
-        return len(self._known) / self._blocks
-
     def take(self, prompt: str) -> int:
         """Tokens of the prompt that are cached; the prompt's blocks are cached afterwards."""
         if not self._enabled:

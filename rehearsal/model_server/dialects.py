@@ -85,7 +85,7 @@ def _conversation(messages: Any, name: str) -> str:
     return "".join(f"<|{m.get('role')}|>{m.get('content')}\n" for m in messages)
 
 
-def _messages(body: dict[str, Any]) -> str:
+def chat_prompt(body: dict[str, Any]) -> str:
     return _conversation(body.get("messages"), "messages")
 
 
@@ -219,7 +219,7 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "/v1/chat/completions": Dialect(
         "chatcmpl",
-        _messages,
+        chat_prompt,
         ("max_completion_tokens", "max_tokens"),
         None,
         _completion(True),
@@ -229,5 +229,5 @@ DIALECTS: Mapping[str, Dialect] = {
     "/v1/responses": Dialect(
         "resp", _input, ("max_output_tokens",), None, _response, _response_events, False
     ),
-    "/v1/messages": Dialect("msg", _messages, ("max_tokens",), None, _message, _message_events, False),
+    "/v1/messages": Dialect("msg", chat_prompt, ("max_tokens",), None, _message, _message_events, False),
 }

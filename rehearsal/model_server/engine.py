@@ -28,6 +28,7 @@ class Counters:
     """What the metrics endpoint reports."""
 
     running: int = 0
+    running_tokens: int = 0
     waiting: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
@@ -43,6 +44,12 @@ class Engine:
         self.settings, self.counters = settings, Counters()
         self.cache = PrefixCache(settings.block_size, settings.blocks, settings.prefix_caching)
         self._slots = asyncio.Semaphore(settings.max_num_seqs)
+
+    @property
+    def kv_cache_usage(self) -> float:
+        """The share of all blocks that running requests hold; blocks that are only remembered are free, as in vLLM."""
+        settings = self.settings
+        return min(self.counters.running_tokens / (settings.blocks * settings.block_size), 1.0)
 
     def job(self, prompt: str, max_tokens: int | None, ignore_eos: bool) -> Job:
         """Decide how long the answer is: the model's own length, or what the request allows."""
@@ -64,6 +71,7 @@ class Engine:
         finally:
             c.waiting -= 1
         c.running += 1
+        c.running_tokens += job.prompt_tokens + job.length
         try:
             cached = self.cache.take(job.prompt)
             c.prompt_tokens += job.prompt_tokens
@@ -78,4 +86,5 @@ class Engine:
             c.finished += 1
         finally:
             c.running -= 1
+            c.running_tokens -= job.prompt_tokens + job.length
             self._slots.release()

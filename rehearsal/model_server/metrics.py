@@ -12,7 +12,7 @@ def render(engine: Engine) -> str:
     gauges = {
         "vllm:num_requests_running": c.running,
         "vllm:num_requests_waiting": c.waiting,
-        "vllm:kv_cache_usage_perc": round(engine.cache.usage, 6),
+        "vllm:kv_cache_usage_perc": round(engine.kv_cache_usage, 6),
     }
     counters = {
         "vllm:prompt_tokens_total": c.prompt_tokens,

@@ -24,8 +24,12 @@ LAYERS = (
 )
 ONLY_THERE = {
     "ProviderResource": {"components/clusters/provider.py"},
-    # The second one makes passwords.
-    "Provider": {"components/clusters/provider.py", "components/serving/chain.py"},
+    # Kubernetes, Google Cloud, and passwords.
+    "Provider": {
+        "components/clusters/provider.py",
+        "components/clusters/gke/google.py",
+        "components/serving/chain.py",
+    },
     "Release": {"components/platform/helm_release.py"},
     "Config": {"stacks/build.py"},
 }

@@ -1,4 +1,4 @@
-"""Keys, limits and the request program as objects. Numbers are those of docs/limits.md."""
+"""Keys, limits and the request program as objects. Numbers are those of docs/limits-tests.md."""
 
 from __future__ import annotations
 

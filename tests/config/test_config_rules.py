@@ -861,6 +861,13 @@ CASES = {
         "no point of the curve",
         "ops keys init",
     ),
+    "blocks as long as the context": (
+        "existing",
+        {"models/qwen/maxModelLen": 200, "models/qwen/args": ["--block-size=128"]},
+        "models.qwen.routing",
+        "hardly ever filled",
+        "routing: load",
+    ),
     "pickers without routing": (
         "existing",
         {"models/qwen/routing": "none", "models/qwen/pickers": 2},

@@ -323,6 +323,14 @@ def test_a_header_that_names_no_model_or_two_is_refused(worker: Worker) -> None:
         assert worker.request(headers=sent, body=QWEN_BODY).status == 404
 
 
+def test_c49_a_body_that_waits_for_leave_is_asked_for_only_where_it_must_be_read(worker: Worker) -> None:
+    waits = [("expect", "100-continue")]
+    refused = worker.request(headers=waits, body=QWEN_BODY)
+    assert (refused.status, refused.noted["code"]) == (417, "expectation_failed")
+    assert worker.request(headers=[*waits, (HEADER, "qwen")], body=QWEN_BODY).status is None
+    assert worker.request(path="/other/qwen/v1/completions", headers=waits, body=QWEN_BODY).status is None
+
+
 @pytest.mark.parametrize("named", ["llama3-8b", "nope", ""])
 def test_d62_a_header_and_a_path_that_disagree_are_refused(worker: Worker, named: str) -> None:
     refused = worker.request(path="/other/qwen/v1/completions", headers=[(HEADER, named)])

@@ -112,3 +112,18 @@ def test_scopes_are_known_of_built_in_and_learned_kinds_and_else_taken_for_names
     cluster = Cluster(Settings(), rehearsal)
     cluster.learn({"spec": {"group": "example.com", "names": {"kind": "Learned"}, "scope": "Cluster"}})
     assert cluster.namespaced({"apiVersion": api_version, "kind": kind}) is namespaced
+
+
+def test_a_kubeconfig_without_an_authority_gets_that_of_its_own_server_and_no_other() -> None:
+    """As Google's for a DNS endpoint, which a public authority vouches for."""
+
+    def target(server: str) -> kubeconfig.Target:
+        document = {"clusters": [{"name": "x", "cluster": {"server": server}}]}
+        return kubeconfig.Target(document, server, b"", "default")
+
+    mine = kubeconfig.trusting(target("https://127.0.0.1:1"), "https://127.0.0.1:1", b"CA")
+    assert (mine.authority, mine.server) == (b"CA", "https://127.0.0.1:1")
+    (cluster,) = mine.document["clusters"]
+    assert cluster["cluster"]["certificate-authority-data"] == "Q0E="
+    other = target("https://elsewhere:1")
+    assert kubeconfig.trusting(other, "https://127.0.0.1:1", b"CA") is other

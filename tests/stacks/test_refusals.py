@@ -44,7 +44,6 @@ def without_public_keys() -> dict[str, Any]:
     ("raw", "said"),
     [
         (raw_stack("gpu"), "no component for eks yet"),
-        (raw_stack("tpu"), "no component for gke yet"),
         (opaque_keys(), "no component for opaque keys yet"),
         (without_public_keys(), "ops keys init --stack test"),
         (
@@ -52,7 +51,7 @@ def without_public_keys() -> dict[str, Any]:
             "does not follow a schedule yet",
         ),
     ],
-    ids=["eks", "gke", "opaque", "no signing key", "schedule"],
+    ids=["eks", "opaque", "no signing key", "schedule"],
 )
 def test_what_this_release_cannot_build_is_said_and_not_ignored(
     raw: dict[str, Any], said: str, tmp_path: Path

@@ -20,13 +20,38 @@ from google.protobuf import json_format
 from pulumi.runtime import mocks, rpc, test
 from pulumi.runtime.proto import resource_pb2
 
+from components.core.manifest import deep_merge
+
 ADDRESS = "203.0.113.10"
 KUBERNETES = "kubernetes:"
 PASSWORD = "random:index/randomPassword:RandomPassword"
-OTHER_TYPES = frozenset(
-    {"pulumi:pulumi:Stack", "pulumi:providers:kubernetes", "pulumi:providers:random", PASSWORD}
-)
+PROVIDERS = tuple(f"pulumi:providers:{name}" for name in ("gcp", "kubernetes", "random"))
+OTHER_TYPES = frozenset({"pulumi:pulumi:Stack", *PROVIDERS, PASSWORD})
 COMPONENTS = "llmp:index:"
+DNS_ENDPOINT = "gke-0123.europe-west4.gke.goog"
+AUTHORITY = "LS0tLS1CRUdJTg=="
+NODE_ACCOUNT = "cluster-nodes-0123@my-project.iam.gserviceaccount.com"
+# Google's resources by type, with what Google adds to their inputs and the program reads.
+GOOGLE: Mapping[str, Mapping[str, Any]] = {
+    "gcp:projects/service:Service": {},
+    "gcp:projects/iAMMember:IAMMember": {},
+    "gcp:serviceaccount/account:Account": {
+        "email": NODE_ACCOUNT,
+        "member": f"serviceAccount:{NODE_ACCOUNT}",
+    },
+    "gcp:compute/network:Network": {},
+    "gcp:compute/subnetwork:Subnetwork": {},
+    "gcp:compute/router:Router": {"name": "cluster-router-0123"},
+    "gcp:compute/routerNat:RouterNat": {},
+    "gcp:compute/firewall:Firewall": {},
+    "gcp:container/cluster:Cluster": {
+        "name": "cluster-0123",
+        "endpoint": ADDRESS,
+        "masterAuth": {"clusterCaCertificate": AUTHORITY},
+        "controlPlaneEndpointsConfig": {"dnsEndpointConfig": {"endpoint": DNS_ENDPOINT}},
+    },
+    "gcp:container/nodePool:NodePool": {},
+}
 # What the cluster would have said by the time that an object is awaited.
 STATUS: Mapping[str, Mapping[str, Any]] = {
     "kubernetes:gateway.networking.k8s.io/v1:Gateway": {
@@ -51,6 +76,7 @@ class Registration:
     protect: bool
     retain_on_delete: bool
     delete_before_replace: bool
+    ignored: tuple[str, ...]
     timeouts: Mapping[str, str]
     secret_outputs: tuple[str, ...]
     secrets: tuple[str, ...]
@@ -92,7 +118,7 @@ class Recording:
 
 class _Echo(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        known = args.typ.startswith((KUBERNETES, COMPONENTS)) or args.typ in OTHER_TYPES
+        known = args.typ.startswith((KUBERNETES, COMPONENTS)) or args.typ in (*OTHER_TYPES, *GOOGLE)
         if not known:
             raise AssertionError(
                 f"{args.name} is a {args.typ}: decide in tests/support/recorder.py what that means"
@@ -100,7 +126,8 @@ class _Echo(mocks.Mocks):
         if args.typ == PASSWORD:
             return f"{args.name}-id", {**args.inputs, "result": pulumi.Output.secret("generated")}
         status = STATUS.get(args.typ)
-        return f"{args.name}-id", {**args.inputs, **({"status": dict(status)} if status else {})}
+        added = {"status": dict(status)} if status else GOOGLE.get(args.typ, {})
+        return f"{args.name}-id", deep_merge(args.inputs, added)
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         raise AssertionError(f"the program calls {args.token}: a preview without a cluster would fail")
@@ -144,6 +171,7 @@ def _registration(urn: str, request: resource_pb2.RegisterResourceRequest) -> Re
         protect=request.protect,
         retain_on_delete=request.retainOnDelete,
         delete_before_replace=request.deleteBeforeReplace,
+        ignored=tuple(request.ignoreChanges),
         timeouts=timeouts,
         secret_outputs=tuple(request.additionalSecretOutputs),
         secrets=tuple(sorted(".".join(path) for path in secrets)),

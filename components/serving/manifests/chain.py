@@ -77,7 +77,7 @@ REFUSALS = (
     Refusal(503, "server_error", "model_unavailable", "UF", "The model's replica cannot be reached."),
     Refusal(503, "server_error", "model_unavailable", "UC", "The model's replica ended the connection."),
     Refusal(504, "server_error", "timeout", "UT", "The model did not answer in time."),
-    Refusal(400, "invalid_request_error", "bad_request"),
+    Refusal(400, "invalid_request_error", "bad_request", None, "The request is no valid HTTP."),
     Refusal(401, "invalid_request_error", "invalid_api_key"),
     # The program has a code for its own; what else is forbidden has no valid key: one of another audience
     # (jwt_authn's answer to that is 403), or none, should the program ever let one pass (RBAC).

@@ -26,10 +26,19 @@ MAX_MULTIPLIER = 1000
 # Printable, without spaces and without what ends or escapes a string in Lua, JSON or an Envoy format.
 _SAFE = re.compile(r"[!#$&()*+,\-./0-9:;=?@A-Z^_a-z|~]{1,253}")
 
-# What runs where the tables are missing: nothing passes.
+# What runs where the tables are missing, or where no route is: nothing passes. Every path of the gateway's own host
+# has a route, so without one the host is another.
 CLOSED = """\
+local function refuse(h, status, text)
+  h:respond({[":status"] = status, ["content-type"] = "text/plain"}, text)
+end
+
 function envoy_on_request(h)
-  h:respond({[":status"] = "503", ["content-type"] = "text/plain"}, "the gateway's tables are missing")
+  local known, route = pcall(function() return h:streamInfo():routeName() end)
+  if known and route == "" then
+    return refuse(h, "404", "this host is not served here")
+  end
+  refuse(h, "503", "the gateway's tables are missing")
 end
 """
 

@@ -288,6 +288,10 @@ end
 
 -- The model that a body asks for. Yields until the body is complete.
 local function model_of_body(h)
+  if h:headers():get("expect") then
+    -- Where Istio leaves the 100 to the engine, which hears of the request only after this.
+    refuse("417", "expectation_failed", "send the body without waiting, or name the model in " .. MODEL_HEADER)
+  end
   local body = h:body()
   local length = body and body:length() or 0
   local text = length > 0 and body:getBytes(0, length) or ""

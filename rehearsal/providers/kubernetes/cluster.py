@@ -47,8 +47,10 @@ class Cluster:
         except kubeconfig.BadKubeconfig as error:
             self.unreachable = str(error)
             return
+        own = _own(rehearsal)
+        target = kubeconfig.trusting(target, *own)
         self.default_namespace = settings.namespace or target.namespace
-        guard.require_own_cluster(_own(rehearsal), target.server, target.authority)
+        guard.require_own_cluster(own, target.server, target.authority)
         self.kubeconfig = _stored(target, rehearsal)
         self.kube = Kube(self.kubeconfig)
         try:

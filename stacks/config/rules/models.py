@@ -95,6 +95,21 @@ def prefix_cache(draft: Draft) -> Iterator[Problem]:
                 )
 
 
+def block_size(draft: Draft) -> Iterator[Problem]:
+    """Prompts are long enough for the blocks by which a cached prefix is found."""
+    for name, model in draft.config.models.items():
+        words = [word for argument in model.args for word in argument.replace("_", "-").split("=")]
+        sizes = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--block-size"]
+        size = int(sizes[-1]) if sizes and sizes[-1].isdigit() else 0
+        if model.routing == "prefix-cache" and model.max_model_len and 2 * size > model.max_model_len:
+            yield problem(
+                ("models", name, "routing"),
+                f"blocks of {size} tokens are hardly ever filled by prompts of at most {model.max_model_len}",
+                "no replica would be found by its cache",
+                "use a smaller --block-size, or set routing: load",
+            )
+
+
 def pickers(draft: Draft) -> Iterator[Problem]:
     """Settings of the endpoint picker need one."""
     for name, model in draft.config.models.items():
@@ -169,6 +184,7 @@ RULES = (
     load_budget,
     number_format,
     prefix_cache,
+    block_size,
     pickers,
     output_cap,
     namespaces,

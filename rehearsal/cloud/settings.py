@@ -1,0 +1,133 @@
+"""What a test or a user sets for the simulated project: quotas, offers, stock-outs, refusals, durations.
+
+The file `cloud/settings.yaml` of the rehearsal is read at every look, so everything can be set and
+lifted while a program runs:
+
+    services: [compute.googleapis.com]    # APIs that are on from the start
+    quotas:                               # the first that matches counts; without one there is plenty
+    - {metric: TPUS_PER_TPU_FAMILY, region: europe-west4, limit: 8}   # chips
+    offers:                               # over the catalogue's own answer
+    - {machine: "n1-*", zone: "europe-west4-*", offered: false}
+    stockOuts:                            # offered, but none is free now
+    - {machine: "ct6e-*", zone: europe-west4-a, capacity: on-demand}
+    refusals:                             # any operation, by shell patterns; `times` counts down
+    - {kind: container/nodePool, name: "*", operation: create, status: 503, message: try later, times: 1}
+    operations: {container/nodePool: 2}   # seconds that an operation takes
+    propagation: {projects/service: 3}    # seconds until others see something new
+    versions: ["1.34", "1.33"]            # GKE minors that are offered
+    autoscaler: {idleSeconds: 15, nodeSeconds: 0, backoffSeconds: 5}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+PLENTY: Final = 1024
+VERSIONS: Final = ("1.33", "1.34", "1.35")
+_SECTIONS: Final = frozenset(
+    (
+        "services", "quotas", "offers", "stockOuts", "refusals",
+        "operations", "propagation", "versions", "autoscaler",
+    )
+)  # fmt: skip
+
+
+class BadSettings(Exception):
+    """The settings file cannot mean what it says; the message names the file and the word."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Of the simulated autoscaler: seconds a node may idle, a new one takes, and a failed pool is left alone."""
+
+    idle: float = 15.0
+    node: float = 0.0
+    backoff: float = 5.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force now; an absent file means that Google has plenty of everything."""
+
+    file: Path
+
+    @classmethod
+    def of(cls, rehearsal: Path) -> Settings:
+        """Those of the rehearsal in this directory."""
+        return cls(rehearsal / "cloud" / "settings.yaml")
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """APIs that are on without anybody having enabled them."""
+        return tuple(self._read().get("services") or ())
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """GKE minors that are offered."""
+        return tuple(str(v) for v in self._read().get("versions") or VERSIONS)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast the autoscaler acts."""
+        given, default = self._read().get("autoscaler") or {}, Pace()
+        return Pace(
+            float(given.get("idleSeconds", default.idle)),
+            float(given.get("nodeSeconds", default.node)),
+            float(given.get("backoffSeconds", default.backoff)),
+        )
+
+    def quota(self, metric: str, region: str) -> int:
+        """The limit of a metric in a region."""
+        return next((int(q["limit"]) for q in self._matching("quotas", metric=metric, region=region)), PLENTY)
+
+    def offered(self, machine: str, zone: str, otherwise: bool) -> bool:
+        """Whether a zone has a machine type; `otherwise` is what the catalogue says."""
+        return next(
+            (bool(o["offered"]) for o in self._matching("offers", machine=machine, zone=zone)), otherwise
+        )
+
+    def stocked_out(self, machine: str, zone: str, capacity: str) -> bool:
+        """Whether no machine of this type and kind of capacity is free now."""
+        found = self._matching("stockOuts", machine=machine, zone=zone, capacity=capacity)
+        return next(found, None) is not None
+
+    def refusals(self, kind: str, name: str, operation: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """(key, entry) of every injected refusal that means this operation."""
+        for index, entry in enumerate(self._entries("refusals")):
+            if _matches(entry, {"kind": kind, "name": name, "operation": operation}):
+                yield f"{index}:{entry.get('message', '')}", entry
+
+    def seconds(self, kind: str) -> float:
+        """How long an operation on this kind takes."""
+        return float((self._read().get("operations") or {}).get(kind, 0.0))
+
+    def propagation(self, kind: str) -> float:
+        """How long others do not see a new resource of this kind."""
+        return float((self._read().get("propagation") or {}).get(kind, 0.0))
+
+    def _matching(self, section: str, **values: str) -> Iterator[Mapping[str, Any]]:
+        return (entry for entry in self._entries(section) if _matches(entry, values))
+
+    def _entries(self, section: str) -> list[dict[str, Any]]:
+        return self._read().get(section) or []
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            document = yaml.safe_load(self.file.read_text()) or {}
+        except FileNotFoundError:
+            return {}
+        if not isinstance(document, dict) or (unknown := document.keys() - _SECTIONS):
+            what = "is no mapping" if not isinstance(document, dict) else f"has {', '.join(sorted(unknown))}"
+            raise BadSettings(f"{self.file} {what}; there are: {', '.join(sorted(_SECTIONS))}")
+        return document
+
+
+def _matches(entry: Mapping[str, Any], values: Mapping[str, str]) -> bool:
+    """Whether every pattern that the entry has matches; a missing one matches everything."""
+    return all(fnmatch(value, str(entry.get(name, "*"))) for name, value in values.items())
