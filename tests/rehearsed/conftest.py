@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import urllib3
@@ -62,10 +62,13 @@ class Stack:
 
     def configure(self, key: str, change: Callable[[Any], Any]) -> None:
         """Change one config value from what is in force; laid over the committed stack file."""
-        current = self._overrides.get(key, self.committed.get(key))
-        self._overrides[key] = change(json.loads(json.dumps(current)))
+        self._overrides[key] = change(json.loads(json.dumps(self.in_force(key))))
         self.paths.work.mkdir(parents=True, exist_ok=True)
         (self.paths.work / "overrides.yaml").write_text(yaml.safe_dump(self._overrides))
+
+    def in_force(self, key: str) -> Any:
+        """One config value as it is now; None where the stack leaves it out."""
+        return self._overrides.get(key, self.committed.get(key))
 
     def add_nodes(self) -> None:
         """Give every accelerator pool one node more than the committed stack has."""
@@ -156,7 +159,6 @@ class Stack:
         assert found is not None, f"there is no LLMInferenceService {name}"
         return found
 
-
     def client(self) -> Client:
         """A client of the gateway's address as it is now."""
         return Client(self.rehearsal.address())
@@ -215,7 +217,7 @@ class Client:
             pool = urllib3.HTTPConnectionPool(address.ip, address.port, maxsize=8)
         self._pool = pool
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -258,8 +260,9 @@ class Client:
 
 
 def chat(model: str, content: str, tokens: int) -> dict[str, Any]:
-    """The body of a chat completion of so many tokens."""
-    return {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": tokens}
+    """The body of a chat completion of exactly so many tokens, with an option of vLLM."""
+    said = [{"role": "user", "content": content}]
+    return {"model": model, "messages": said, "max_tokens": tokens, "ignore_eos": True}
 
 
 class Load:
@@ -270,7 +273,7 @@ class Load:
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
         self.seen: list[tuple[int, str | None]] = []
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
