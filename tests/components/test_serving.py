@@ -161,26 +161,55 @@ def test_with_tls_plain_http_only_redirects() -> None:
     assert "backendRefs" not in rule
 
 
+LONG = {"name": "x-gateway-prompt", "value": "long"}
+
+
+def long(rule: dict[str, Any]) -> bool:
+    return all(LONG in match.get("headers", []) for match in rule["matches"])
+
+
 def test_inference_goes_through_the_picker_and_questions_past_it() -> None:
     for rule in gateway.inference_route(ROUTE)["spec"]["rules"]:
-        assert rule["backendRefs"][0]["kind"] == "InferencePool"
-        assert rule["backendRefs"][0]["name"] == naming.inference_pool("qwen")
+        if not long(rule):
+            assert rule["backendRefs"][0]["kind"] == "InferencePool"
+            assert rule["backendRefs"][0]["name"] == naming.inference_pool("qwen")
     for rule in gateway.plain_route(ROUTE)["spec"]["rules"]:
         assert rule["backendRefs"][0]["kind"] == "Service"
 
 
+def test_what_is_too_long_for_a_picker_has_the_same_addresses_and_passes_it_by() -> None:
+    def addresses(wanted: bool) -> list[tuple[str, Any]]:
+        return [
+            (m["path"]["value"], [h for h in m.get("headers", []) if h != LONG])
+            for rule in rules
+            if long(rule) is wanted
+            for m in rule["matches"]
+        ]
+
+    rules = gateway.inference_route(ROUTE)["spec"]["rules"]
+    assert addresses(True) == addresses(False) != []
+    assert {rule["backendRefs"][0]["kind"] for rule in rules if long(rule)} == {"Service"}
+    unpooled = gateway.inference_route(dataclasses.replace(ROUTE, pooled=False))["spec"]["rules"]
+    assert not any(map(long, unpooled)) and len(unpooled) * 2 == len(rules)
+    # The Gateway API allows no more.
+    assert len(rules) <= 16
+
+
+def by_header(rule: dict[str, Any]) -> bool:
+    return len(rule["matches"]) > 1
+
+
 def test_a_path_is_matched_exactly_and_loses_the_model_s_prefix() -> None:
-    for rule in (
-        *gateway.inference_route(ROUTE)["spec"]["rules"][:-1],
-        *gateway.plain_route(ROUTE)["spec"]["rules"],
-    ):
-        (match,) = rule["matches"]
-        rewritten = rule["filters"][0]["urlRewrite"]["path"]["replaceFullPath"]
-        assert match["path"] == {"type": "Exact", "value": f"/llm-models/qwen{rewritten}"}
+    rules = [*gateway.inference_route(ROUTE)["spec"]["rules"], *gateway.plain_route(ROUTE)["spec"]["rules"]]
+    for rule in rules:
+        if not by_header(rule):
+            (match,) = rule["matches"]
+            rewritten = rule["filters"][0]["urlRewrite"]["path"]["replaceFullPath"]
+            assert match["path"] == {"type": "Exact", "value": f"/llm-models/qwen{rewritten}"}
 
 
 def test_the_base_url_leads_to_a_model_by_its_header_alone() -> None:
-    rule = gateway.inference_route(ROUTE)["spec"]["rules"][-1]
+    (rule,) = (r for r in gateway.inference_route(ROUTE)["spec"]["rules"] if by_header(r) and not long(r))
     assert {match["path"]["value"] for match in rule["matches"]} == set(gateway.INFERENCE_PATHS)
     for match in rule["matches"]:
         assert match["headers"] == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from components.serving.manifests.gateway import INFERENCE_PATHS
@@ -133,10 +135,30 @@ KEPT = (
 def test_d53_nothing_that_a_client_says_reaches_what_would_believe_it(worker: Worker, path: str) -> None:
     sent = [(name, "forged") for name in (*FORGED, *FORGED, *KEPT)]
     admitted = worker.request(path=path, body='{"model":"google/gemma-2b"}', headers=sent)
-    mine = {HEADER, ":method", ":path", ":authority"}
+    mine = {HEADER, "x-gateway-prompt", ":method", ":path", ":authority"}
     assert admitted.status is None
     assert set(admitted.headers) - mine == set(KEPT)
     assert admitted.headers[HEADER] == GEMMA.header
+
+
+@pytest.mark.parametrize("headers", [[], [(HEADER, "qwen")]], ids=["by body", "by header"])
+@pytest.mark.parametrize(("length", "long"), [(1000, False), (3145728, False), (3145729, True)])
+def test_a_prompt_that_no_picker_takes_is_marked(
+    worker: Worker, headers: list[tuple[str, str]], length: int, long: bool
+) -> None:
+    body = json.dumps({"model": "qwen", "prompt": ""})
+    body = body.replace('"prompt": "', '"prompt": "' + "x" * (length - len(body)))
+    for path in ("/v1/completions", "/other/qwen/v1/completions"):
+        got = worker.request(path=path, body=body, headers=[*headers, ("content-length", str(length))])
+        assert got.headers.get("x-gateway-prompt") == ("long" if long else None)
+
+
+def test_a_prompt_that_does_not_say_how_long_it_is_counts_as_long_where_nobody_reads_it(
+    worker: Worker,
+) -> None:
+    assert "x-gateway-prompt" not in worker.request(body=QWEN_BODY).headers
+    assert worker.request(path="/other/qwen/v1/completions").headers["x-gateway-prompt"] == "long"
+    assert "x-gateway-prompt" not in worker.request("GET", "/other/qwen/v1/models").headers
 
 
 def test_d57_compressed_answers_are_never_asked_for(open_worker: Worker) -> None:

@@ -256,13 +256,14 @@ def padded(size: int) -> str:
     [
         (SMALL, SMALL, True),
         (SMALL + 1, SMALL + 1, False),
-        (1000, None, False),
-        (1000, 0, False),
+        (1000, None, True),
+        (SMALL * 10, None, True),
+        (1000, 0, True),
         (400, 1000, True),
     ],
-    ids=["small", "larger", "chunked", "zero", "shorter"],
+    ids=["small", "larger", "chunked", "chunked and large", "zero", "shorter"],
 )
-def test_b30_only_a_small_json_answer_is_held(
+def test_b30_only_a_json_answer_that_is_small_or_does_not_say_is_held(
     worker: Worker, size: int, told: int | None, held: bool
 ) -> None:
     length = [("content-length", str(told))] if told is not None else []

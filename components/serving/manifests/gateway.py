@@ -11,6 +11,7 @@ from components.core.manifest import Manifest, manifest
 from components.serving.manifests import token_limits
 
 API = "gateway.networking.k8s.io/v1"
+Header = dict[str, str]
 POOL_GROUP = "inference.networking.k8s.io"
 MODEL_PORT = 8000
 # What the engine answers by inference, and where the picker chooses the replica; matched exactly, so that a
@@ -19,6 +20,8 @@ INFERENCE_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "
 # KServe's header for choosing a model behind one base URL, and its form of a model's name (KServe 0.20, preset
 # `kserve-config-llm-router-route`).
 MODEL_HEADER = "x-gateway-model-name"
+# How the request program marks a prompt that is too long for a picker.
+LONG_HEADER, LONG = "x-gateway-prompt", "long"
 # What the gateway itself says of a tenant's budget; a model server has no word in it.
 BUDGET_HEADERS = tuple(
     token_limits.header(measure, name)
@@ -158,8 +161,9 @@ def inference_route(spec: RouteSpec) -> Manifest:
         "name": naming.inference_pool(spec.model),
         "port": MODEL_PORT,
     }
-    backend = pool if spec.pooled else _service(spec)
-    rules = [*_by_path(spec, INFERENCE_PATHS, backend), _by_header(spec, backend)]
+    rules = _inference(spec, pool, ()) if spec.pooled else []
+    # More headers go first. Of prompts that no picker can take any replica gets its share.
+    rules += _inference(spec, _service(spec), ({"name": LONG_HEADER, "value": LONG},) if spec.pooled else ())
     clean = {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"remove": list(BUDGET_HEADERS)}}
     for rule in rules:
         rule["filters"] = [*rule["filters"], clean]
@@ -168,7 +172,11 @@ def inference_route(spec: RouteSpec) -> Manifest:
 
 def plain_route(spec: RouteSpec) -> Manifest:
     """The route for questions about the model; passing them by the picker would fail, they have no prompt."""
-    return _route(spec, f"{spec.model}-models", _by_path(spec, PLAIN_PATHS, _service(spec)))
+    return _route(spec, f"{spec.model}-models", _by_path(spec, PLAIN_PATHS, _service(spec), ()))
+
+
+def _inference(spec: RouteSpec, backend: dict[str, Any], headers: tuple[Header, ...]) -> list[dict[str, Any]]:
+    return [*_by_path(spec, INFERENCE_PATHS, backend, headers), _by_header(spec, backend, headers)]
 
 
 def _service(spec: RouteSpec) -> dict[str, Any]:
@@ -176,11 +184,17 @@ def _service(spec: RouteSpec) -> dict[str, Any]:
     return {"group": "", "kind": "Service", "name": name, "port": MODEL_PORT}
 
 
-def _by_path(spec: RouteSpec, paths: Iterable[str], backend: dict[str, Any]) -> list[dict[str, Any]]:
+def _match(path: str, headers: Iterable[Header]) -> dict[str, Any]:
+    return {"path": {"type": "Exact", "value": path}, **({"headers": list(headers)} if headers else {})}
+
+
+def _by_path(
+    spec: RouteSpec, paths: Iterable[str], backend: dict[str, Any], headers: tuple[Header, ...]
+) -> list[dict[str, Any]]:
     """The model under its own prefix, which the engine does not know."""
     return [
         {
-            "matches": [{"path": {"type": "Exact", "value": spec.prefix + path}}],
+            "matches": [_match(spec.prefix + path, headers)],
             "filters": [
                 {
                     "type": "URLRewrite",
@@ -193,10 +207,10 @@ def _by_path(spec: RouteSpec, paths: Iterable[str], backend: dict[str, Any]) -> 
     ]
 
 
-def _by_header(spec: RouteSpec, backend: dict[str, Any]) -> dict[str, Any]:
+def _by_header(spec: RouteSpec, backend: dict[str, Any], headers: tuple[Header, ...]) -> dict[str, Any]:
     """The model among all under one base URL, by KServe's header: a client's, or the request program's."""
     chosen = {"name": MODEL_HEADER, "value": model_name(spec.namespace, spec.served_name)}
-    matches = [{"path": {"type": "Exact", "value": path}, "headers": [chosen]} for path in INFERENCE_PATHS]
+    matches = [_match(path, (chosen, *headers)) for path in INFERENCE_PATHS]
     return {"matches": matches, "filters": [], "backendRefs": [backend]}
 
 

@@ -15,7 +15,14 @@ from typing import Literal
 
 from components.serving.manifests import token_limits
 from components.serving.manifests.access import ISSUER
-from components.serving.manifests.gateway import INFERENCE_PATHS, MODEL_HEADER, PLAIN_PATHS, model_name
+from components.serving.manifests.gateway import (
+    INFERENCE_PATHS,
+    LONG,
+    LONG_HEADER,
+    MODEL_HEADER,
+    PLAIN_PATHS,
+    model_name,
+)
 
 PROGRAM_FILE = Path(__file__).with_name("requests.lua")
 MARKER = "local TABLES = {} -- @tables@\n"
@@ -148,6 +155,7 @@ def _tables(models: Sequence[LuaModel], access: LuaAccess | None) -> dict[str, o
         "exempt": token_limits.EXEMPT,
         "inference": list(INFERENCE_PATHS),
         "issuer": ISSUER,
+        "long": {"header": LONG_HEADER, "value": LONG},
         "model_header": MODEL_HEADER,
         # In the order of the list that clients read.
         "models": [_model(model) for model in sorted(models, key=lambda m: (m.names[0], m.key))],

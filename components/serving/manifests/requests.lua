@@ -16,8 +16,12 @@ local TABLES = {} -- @tables@
 local NAMESPACE, KEYS = "llmp", "envoy.filters.http.jwt_authn"
 local MODEL_HEADER = TABLES.model_header
 local EXEMPT = TABLES.exempt
--- An answer up to this size is complete as soon as its headers are; holding it makes the headers exact.
+-- An answer up to this size is complete as soon as its headers are; holding it makes the headers exact. Behind a picker
+-- answers do not say how long they are; JSON is complete then as well, and held whatever its size.
 local SMALL = 16384
+-- A picker takes messages of 4 MiB (gRPC's default, which the inference extension 1.5 keeps), and the gateway sends it what
+-- it holds of a body as one message. Longer prompts, and those that do not say how long they are, pass it by.
+local PICKED = 3145728
 -- A usage object is some hundred bytes. One that is longer is none.
 local CARRY = 8192
 -- What one charge may carry (RateLimit.hits_addend), and what counts are trusted up to.
@@ -299,18 +303,23 @@ local function model_of_body(h)
     refuse("400", "bad_request", "the body is not a JSON object")
   end
   local seen = glance(text)
-  return seen and NAMES[seen] or known_model(own_model(text))
+  return seen and NAMES[seen] or known_model(own_model(text)), length
 end
 
--- The model that a request is for. Only the base form without a header reads the body.
+-- The model that a request is for, and how long its body is where that is known. Only the base form without a header
+-- reads the body.
 local function model_of(h, route, named)
+  if not route.model and not named then
+    return model_of_body(h)
+  end
+  local length = tonumber(h:headers():get("content-length") or "")
   if not route.model then
-    return named and known_model(named) or model_of_body(h)
+    return known_model(named), length
   end
   if named and NAMES[named] ~= route.model then
     refuse("400", "bad_request", "the header " .. MODEL_HEADER .. " names another model than the path")
   end
-  return route.model
+  return route.model, length
 end
 
 local function allowed(tenant, model)
@@ -341,7 +350,7 @@ local function admit(h)
   if route.kind == "list" then
     answer("200", "application/json", list_of(tenant))
   end
-  local model = model_of(h, route, named)
+  local model, length = model_of(h, route, named)
   note(h, { model = model.key })
   if not allowed(tenant, model) then
     refuse("403", "model_not_allowed", "this API key's tenant may not use the model " .. model.names[1])
@@ -354,6 +363,9 @@ local function admit(h)
     note(h, { tenant = "", key = "" })
   end
   h:headers():replace(MODEL_HEADER, model.header)
+  if METERED[route.kind] and (not length or length > PICKED) then
+    h:headers():replace(TABLES.long.header, TABLES.long.value)
+  end
 end
 
 -- Answers what `admit` threw. Nothing after a respond() runs.
@@ -593,6 +605,8 @@ local function begin(h)
     return nil, known.failed
   end
   local headers = h:headers()
+  -- The inference extension's picker adds it to every answer.
+  headers:remove("x-went-into-resp-headers")
   local limit, left = budget_of(headers)
   local status = headers:get(":status") or ""
   if not METERED[known.kind] or not find(status, "^2") or status == "204" then
@@ -634,7 +648,7 @@ function envoy_on_response(h)
     pcall(commit, h, meter)
   end
   if meter then
-    if meter.limit and meter.json and meter.plain and meter.expected > 0 and meter.expected <= SMALL then
+    if meter.limit and meter.json and meter.plain and meter.expected <= SMALL then
       local settled, why = pcall(settle, h, meter)
       failed = failed or (not settled and tostring(why)) or nil
     else
