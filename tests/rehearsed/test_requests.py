@@ -690,7 +690,8 @@ def test_e69_without_limits_requests_are_refused_or_pass_uncounted(
         before = limit_errors(served, counter)
         with FAULTS[fault](served):
             eventually(lambda: limit_errors(served, counter) > before, "the limits cannot be checked")
-            assert set(load.next()) == {meanwhile}
+            # One of two that both die may be a moment later.
+            eventually(lambda: set(load.next()) == {meanwhile}, "every request is answered the same")
         eventually(lambda: set(load.next()) == {SERVED}, "everything is as before", 60)
         assert set(load.next(20)) == {SERVED}
     print(f"{fault}, {mode}: {Counter(load.seen)}")
