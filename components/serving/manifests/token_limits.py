@@ -108,9 +108,9 @@ def limits(spec: LimitsSpec) -> dict[str, Any]:
     }
 
 
-def service(spec: LimitsSpec) -> Manifest:
-    """The counting service: two copies, on different machines where there are several."""
-    settings = {
+def _settings(spec: LimitsSpec) -> dict[str, str]:
+    """The service's environment (`src/settings/settings.go` of ratelimit), but for the password."""
+    return {
         "REDIS_SOCKET_TYPE": "tcp",
         "REDIS_URL": f"{naming.host(STORE, spec.namespace)}:{STORE_PORT}",
         "REDIS_TIMEOUT": STORE_TIMEOUT,
@@ -139,13 +139,17 @@ def service(spec: LimitsSpec) -> Manifest:
             for name in ("limit", "remaining", "reset")
         },
     }
+
+
+def service(spec: LimitsSpec) -> Manifest:
+    """The counting service: two copies, on different machines where there are several."""
     reference = {"secretKeyRef": {"name": AUTH, "key": "password"}}
     container = {
         "name": NAME,
         "image": spec.image,
         "command": ["/bin/ratelimit"],
         "env": [
-            *({"name": key, "value": value} for key, value in sorted(settings.items())),
+            *({"name": key, "value": value} for key, value in sorted(_settings(spec).items())),
             {"name": "REDIS_AUTH", "valueFrom": reference},
         ],
         "ports": [
