@@ -29,12 +29,13 @@ from rehearsal import toolchain
 from rehearsal.cluster import certificates, ports
 from rehearsal.gateway import files, translate
 from rehearsal.gateway.objects import Manifest, key
+from rehearsal.gateway.proxy import DRAINING
 from rehearsal.paths import CHECKOUT, Paths
 from rehearsal.processes import Processes
 from rehearsal.toolchain import packages
 
 # The access log is written within a tenth of a second.
-ENVOY_FLAGS = ("-l", "warning", "--file-flush-interval-msec", "100", "--concurrency")
+ENVOY_FLAGS = ("-l", "warning", "--file-flush-interval-msec", "100", *DRAINING, "--concurrency")
 START_SECONDS = 20.0
 POLL_SECONDS = 0.02
 HTTP = translate.moved(80)

@@ -12,9 +12,11 @@ from pathlib import Path
 from rehearsal.gateway.translate import BOOTSTRAP, node_id
 
 POLL_SECONDS = 0.05
-# Istio's agent has the access log written every second as well.
+# How Istio's agent starts it (pkg/envoy/proxy.go): the log is written every second, and when a listener has changed, each
+# connection of the old one ends with its next answer, or after 45 s.
+DRAINING = ("--drain-time-s", "45", "--drain-strategy", "immediate")
 ARGUMENTS = (
-    "--disable-hot-restart", "--concurrency", "2", "-l", "warning", "--file-flush-interval-msec", "1000",
+    "--disable-hot-restart", "--concurrency", "2", "-l", "warning", "--file-flush-interval-msec", "1000", *DRAINING,
 )  # fmt: skip
 
 
