@@ -10,7 +10,7 @@ import pytest
 from rehearsal.processes import MARKER
 from tests.rehearsed.conftest import Stack, conditions, eventually, kill, processes_with, program_of
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 MODEL = "qwen3-0-6b"
 WEBHOOK = "kserve/llmisvc-webhook-server-service"
 

@@ -54,7 +54,7 @@ from tests.rehearsed.conftest import (
     program_of,
 )
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 GEMMA, LLAMA = "gemma-2b", "llama-3-8b"
 REPLICAS = {GEMMA: 1, LLAMA: 2}
@@ -678,7 +678,6 @@ def mode(served: Stack, request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_e69_without_limits_requests_are_refused_or_pass_uncounted(
     served: Stack, client: Client, mode: str, fault: str
@@ -704,7 +703,6 @@ def test_e69_without_limits_requests_are_refused_or_pass_uncounted(
     eventually(counts, "it counts again")
 
 
-@pytest.mark.long
 def test_e67_a_flushed_store_gives_new_budgets_and_counts_on(served: Stack, client: Client) -> None:
     key = signed(served, "stored")
     one_minute(10)
@@ -716,7 +714,6 @@ def test_e67_a_flushed_store_gives_new_budgets_and_counts_on(served: Stack, clie
     assert client.ask(key, LLAMA).error == (429, "rate_limit_exceeded")
 
 
-@pytest.mark.long
 def test_e68_one_of_two_limit_services_is_enough(served: Stack, client: Client) -> None:
     key = signed(served, "failing")
     killed, _ = served.pods(GATEWAY, LIMIT_PODS, 2)
@@ -733,7 +730,6 @@ def test_e68_one_of_two_limit_services_is_enough(served: Stack, client: Client) 
     assert load.kinds <= {SERVED, LIMITS_DOWN}
 
 
-@pytest.mark.long
 def test_e68_a_rolling_restart_of_the_limit_services_refuses_nobody(served: Stack, client: Client) -> None:
     key = signed(served, "failing")
     before = {p["metadata"]["uid"] for p in served.pods(GATEWAY, LIMIT_PODS, 2)}
@@ -761,7 +757,6 @@ def config_errors(stack: Stack) -> list[float]:
     return [metrics(page.decode())["ratelimit_service_config_load_error"] for page in pages]
 
 
-@pytest.mark.long
 def test_e70_unreadable_budgets_leave_the_old_ones_in_force(served: Stack, client: Client) -> None:
     key = signed(served, "stored")
     path = f"/api/v1/namespaces/{GATEWAY}/configmaps/{token_limits.CONFIG}"
@@ -788,7 +783,6 @@ def test_e70_unreadable_budgets_leave_the_old_ones_in_force(served: Stack, clien
         write({"metadata": {"managedFields": live["metadata"]["managedFields"]}})
 
 
-@pytest.mark.long
 def test_e72_a_gateway_that_dies_takes_its_streams_along_and_serves_again(served: Stack) -> None:
     key = signed(served, "streaming")
     (pod,) = served.pods(GATEWAY, GATEWAY_PODS)
@@ -818,7 +812,6 @@ def killing(stack: Stack, pod: Manifest) -> Callable[[], None]:
     return lambda: eventually(lambda: restarts() > before, f"{name} is started again")
 
 
-@pytest.mark.long
 def test_e72_the_gateway_needs_no_istiod_to_serve(served: Stack, client: Client) -> None:
     key = signed(served, "failing")
     with Load(lambda: client.ask(key, LLAMA, tokens=1)) as load:
@@ -830,7 +823,6 @@ def test_e72_the_gateway_needs_no_istiod_to_serve(served: Stack, client: Client)
     assert load.kinds == {SERVED}
 
 
-@pytest.mark.long
 def test_e73_a_patch_that_envoy_refuses_changes_nothing(served: Stack, client: Client) -> None:
     key = signed(served, "failing")
     (pod,) = served.pods(GATEWAY, GATEWAY_PODS)
@@ -862,7 +854,6 @@ def test_e73_a_patch_that_envoy_refuses_changes_nothing(served: Stack, client: C
 # -- 3 and 6: changes by `up` under load ------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_e75_a_changed_budget_is_one_configmap_and_drops_no_stream(served: Stack, client: Client) -> None:
     key = signed(served, "raised")
     raised = 3 * SMALL
@@ -917,7 +908,6 @@ class Stream:
         return self._events
 
 
-@pytest.mark.long
 def test_https_with_a_certificate_that_the_stacks_own_authority_signed(served: Stack) -> None:
     key = signed(served, "secured")
     plain = served.rehearsal.address()
@@ -939,7 +929,6 @@ def test_https_with_a_certificate_that_the_stacks_own_authority_signed(served: S
         client.ask(key, LLAMA, tokens=1)
 
 
-@pytest.mark.long
 def test_a_public_authority_cannot_certify_an_internal_gateway(served: Stack) -> None:
     good = served.in_force("llm-platform:gateway")
     served.configure("llm-platform:gateway", lambda now: {**(now or {}), "tls": {"issuer": "letsencrypt"}})
@@ -951,7 +940,6 @@ def test_a_public_authority_cannot_certify_an_internal_gateway(served: Stack) ->
         served.rehearsal.start(served.name)
 
 
-@pytest.mark.long
 def test_changing_the_signing_key_under_load_refuses_no_valid_key(served: Stack) -> None:
     old = issued(served, "rotated")
     with served.client() as client:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.rehearsed.conftest import Stack, conditions, eventually
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 
 @pytest.fixture
