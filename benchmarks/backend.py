@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from components.core import labels, naming
 from components.serving.manifests import chain, token_limits
 from components.serving.manifests.gateway import MODEL_PORT
 from rehearsal.cluster import certificates, ports
-from rehearsal.data_plane import ENVOY_FLAGS, DataPlane, without_picker
+from rehearsal.data_plane import FLUSH_MILLISECONDS, DataPlane, without_picker, workload_service
 from rehearsal.gateway.objects import Manifest
+from rehearsal.gateway.proxy import arguments
 from rehearsal.paths import Paths
 from rehearsal.processes import Processes
 from rehearsal.toolchain import packages
@@ -112,14 +112,14 @@ class Servers:
 
     def pid(self, name: str) -> int:
         """The process of that name."""
-        return pid_of(self.paths, name)
+        return self.processes.pid(name)
 
     def _envoy(self, name: str, resources: Mapping[str, Any]) -> None:
         file = self.paths.work / f"{name}.json"
         file.touch(mode=0o600)
         file.write_text(json.dumps({"static_resources": resources}))
-        command = [packages.locate(packages.PACKAGED["envoy"]), "-c", file, "--disable-hot-restart"]
-        self.processes.start(name, [*command, *ENVOY_FLAGS, "1"])
+        envoy = packages.locate(packages.PACKAGED["envoy"])
+        self.processes.start(name, [envoy, *arguments(file, 1, FLUSH_MILLISECONDS)])
 
     def _await(self, name: str, address: str) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
@@ -132,16 +132,11 @@ class Servers:
             time.sleep(POLL_SECONDS)
 
 
-def pid_of(paths: Paths, name: str) -> int:
-    """The process that was started as `name` in some rehearsal's directories."""
-    return int(json.loads((paths.run / f"{name}.json").read_text())["pid"])
-
-
 class Gateway(DataPlane):
     """A stack's gateway with one worker, all of whose models are at one address."""
 
     def __init__(self, root: Path, objects: Iterable[Manifest], model: str):
-        super().__init__(root, [*objects, _service()], workers=1)
+        super().__init__(root, [*objects, workload_service(MODEL, NAMESPACE)], workers=1)
         self._model = model
 
     def endpoints(
@@ -152,7 +147,7 @@ class Gateway(DataPlane):
     @property
     def pids(self) -> list[int]:
         """Every process of it."""
-        return [pid_of(self.paths, name) for name in self.processes.names()]
+        return [self.processes.pid(name) for name in self.processes.names()]
 
 
 def stack(tenants: int, jwk: Mapping[str, str] | None, kid: str, budget: int = UNLIMITED) -> list[Manifest]:
@@ -191,17 +186,6 @@ def _without_limit(item: Manifest) -> Manifest:
         patch["patch"]["value"].get("typed_per_filter_config", {}).pop(chain.LIMIT, None)
     changed["spec"]["configPatches"] = kept
     return changed
-
-
-def _service() -> Manifest:
-    """What KServe makes for the model, as far as a gateway reads it."""
-    port = {"name": "https", "port": MODEL_PORT, "targetPort": MODEL_PORT, "appProtocol": "https"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": naming.workload_service(MODEL), "namespace": NAMESPACE},
-        "spec": {"selector": labels.model_workload(MODEL), "ports": [port]},
-    }
 
 
 # -- Envoy ----------------------------------------------------------------------------------------------------------

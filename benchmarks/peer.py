@@ -102,7 +102,7 @@ class Peer:
     @property
     def pids(self) -> list[int]:
         """Every process of it."""
-        return [backend.pid_of(self.paths, name) for name in self.processes.names()]
+        return [self.processes.pid(name) for name in self.processes.names()]
 
     def _start(self) -> None:
         work = self.paths.work

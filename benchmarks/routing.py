@@ -44,7 +44,8 @@ import yaml
 
 from benchmarks.workload import Shape, Turn, ceiling, oracle, workload
 from components.core import labels
-from components.serving.manifests.network_policy import MODEL_PORT
+from components.serving.manifests.gateway import MODEL_PORT
+from rehearsal.gateway.workload import is_ready
 from rehearsal.model_server.cache import count
 from rehearsal.paths import CHECKOUT, Paths
 from rehearsal.progress import Progress
@@ -164,7 +165,7 @@ class Stage:
 
     def _fresh(self, old: set[str]) -> bool:
         pods = self._pods()
-        return len(pods) == REPLICAS and all(p["metadata"]["uid"] not in old and _ready(p) for p in pods)
+        return len(pods) == REPLICAS and all(p["metadata"]["uid"] not in old and is_ready(p) for p in pods)
 
     def _pods(self) -> list[dict[str, Any]]:
         selector = ",".join(f"{k}={v}" for k, v in labels.model_workload(MODEL).items())
@@ -200,11 +201,6 @@ class Stage:
         if done.returncode:
             raise Broken(f"{module} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
-
-
-def _ready(pod: dict[str, Any]) -> bool:
-    conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
 
 
 # -- one run --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ops.kube import Kube, Manifest
 from rehearsal.gateway.translate import moved
+from rehearsal.gateway.workload import is_ready
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 POD_LABEL = "gateway.networking.k8s.io/gateway-name"
@@ -57,7 +58,7 @@ def find(kube: Kube, namespace: str, name: str, directory: Path) -> Address:
     if gateway is None:
         raise NoAddress(f"there is no Gateway {namespace}/{name}: `make up` makes it")
     pods = kube.list("v1", "Pod", namespace, selector=f"{POD_LABEL}={name}")
-    ip = next(_ready(pods), None)
+    ip = next((pod["status"]["podIP"] for pod in pods if is_ready(pod)), None)
     if ip is None:
         state = ", ".join(_states(pods)) or "it has none"
         raise NoAddress(
@@ -72,13 +73,6 @@ def find(kube: Kube, namespace: str, name: str, directory: Path) -> Address:
     return Address(
         "https", host, ip, port, _authority(kube, namespace, listener, directory / "gateway-ca.crt")
     )
-
-
-def _ready(pods: Iterable[Manifest]) -> Iterable[str]:
-    for pod in pods:
-        conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
-        if conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
-            yield pod["status"]["podIP"]
 
 
 def _states(pods: Iterable[Manifest]) -> Iterable[str]:

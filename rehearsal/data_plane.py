@@ -29,13 +29,13 @@ from rehearsal import toolchain
 from rehearsal.cluster import certificates, ports
 from rehearsal.gateway import files, translate
 from rehearsal.gateway.objects import Manifest, key
-from rehearsal.gateway.proxy import DRAINING
+from rehearsal.gateway.proxy import arguments
 from rehearsal.paths import CHECKOUT, Paths
 from rehearsal.processes import Processes
+from rehearsal.stand_ins.mirror import Shelf
 from rehearsal.toolchain import packages
 
-# The access log is written within a tenth of a second.
-ENVOY_FLAGS = ("-l", "warning", "--file-flush-interval-msec", "100", *DRAINING, "--concurrency")
+FLUSH_MILLISECONDS = 100
 START_SECONDS = 20.0
 POLL_SECONDS = 0.02
 HTTP = translate.moved(80)
@@ -47,29 +47,6 @@ WATCHES_PER_ENVOY = 10
 
 class NotStarted(Exception):
     """A program did not answer in time; the message holds the end of its log."""
-
-
-class Shelf:
-    """Objects by kind, as the translation reads them."""
-
-    def __init__(self, objects: Iterable[Manifest]):
-        self._objects = {(o["kind"], *key(o)): o for o in objects}
-
-    def of(self, kind: str) -> list[Manifest]:
-        """All objects of a kind."""
-        return [item for found, item in self._objects.items() if found[0] == kind]
-
-    def get(self, kind: str, name: str, namespace: str = "") -> Manifest | None:
-        """One object, or None."""
-        return self._objects.get((kind, namespace, name))
-
-    def put(self, item: Manifest) -> None:
-        """Add or replace one object."""
-        self._objects[item["kind"], *key(item)] = item
-
-    def drop(self, kind: str, name: str, namespace: str) -> None:
-        """Remove one object."""
-        self._objects.pop((kind, namespace, name), None)
 
 
 class DataPlane:
@@ -164,7 +141,7 @@ class DataPlane:
 
     def pid(self, name: str) -> int:
         """The process id of a part: store, limits, envoy-<n>, <model>-<replica>."""
-        return int(json.loads((self.paths.run / f"{name}.json").read_text())["pid"])
+        return self.processes.pid(name)
 
     def start_store(self) -> None:
         """Start the store; empty, if it ran before."""
@@ -212,8 +189,8 @@ class DataPlane:
         """Start one Envoy."""
         self.program()
         envoy = packages.locate(packages.PACKAGED["envoy"])
-        command = [envoy, "-c", self._directory(address) / translate.BOOTSTRAP, "--disable-hot-restart"]
-        self.processes.start(f"envoy-{index}", [*command, *ENVOY_FLAGS, str(self.workers)])
+        file = self._directory(address) / translate.BOOTSTRAP
+        self.processes.start(f"envoy-{index}", [envoy, *arguments(file, self.workers, FLUSH_MILLISECONDS)])
 
     def _start_model(self, item: Manifest) -> None:
         namespace, name = key(item)
@@ -231,7 +208,7 @@ class DataPlane:
                 [*command, *names, *args, *self._engine_args, *certificate],
                 env | self._engine,
             )
-        self.shelf.put(_workload_service(name, namespace))
+        self.shelf.put(workload_service(name, namespace))
         for address in self._pods[name]:
             self._await(self._listens(address, MODEL_PORT), f"{name}-0")
 
@@ -378,7 +355,7 @@ def _with_backends(route: Manifest, direct: Callable[[Mapping[str, Any], str], d
     return {**route, "spec": {**route["spec"], "rules": rules}}
 
 
-def _workload_service(model: str, namespace: str) -> Manifest:
+def workload_service(model: str, namespace: str) -> Manifest:
     """The Service that KServe makes, as far as a gateway reads it."""
     port = {"name": "https", "port": MODEL_PORT, "targetPort": MODEL_PORT, "appProtocol": "https"}
     return {

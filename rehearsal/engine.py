@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from pulumi import automation
 
-from rehearsal.paths import CHECKOUT, Paths
+from rehearsal.paths import CHECKOUT, Paths, stack_file
 
 PROJECT = "llm-platform"
 PASSPHRASE = "rehearsal"
@@ -80,7 +80,7 @@ def copy_stack(paths: Paths, stack: str, artifacts: Path) -> dict[str, Any]:
     put one there, is laid over the stack's config.
     """
     shutil.copy(CHECKOUT / "Pulumi.yaml", paths.work / "Pulumi.yaml")
-    settings = yaml.safe_load((CHECKOUT / f"Pulumi.{stack}.yaml").read_text())
+    settings = yaml.safe_load(stack_file(stack).read_text())
     config = settings["config"]
     overrides = paths.work / "overrides.yaml"
     if overrides.exists():

@@ -9,6 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# Whole stacks, and those that show one thing; a user copies one of them to the project's directory.
+STACK_DIRECTORIES = (CHECKOUT, CHECKOUT / "docs" / "examples")
+
+
+def stack_file(stack: str) -> Path:
+    """The committed file of a stack or of an example. Raises FileNotFoundError, naming all that there are."""
+    name = f"Pulumi.{stack}.yaml"
+    for directory in STACK_DIRECTORIES:
+        if (directory / name).is_file():
+            return directory / name
+    known = sorted(f.name.split(".")[1] for d in STACK_DIRECTORIES for f in d.glob("Pulumi.*.yaml"))
+    raise FileNotFoundError(f"there is no {name}. Stacks here: {', '.join(known)}")
 
 
 @dataclass(frozen=True)

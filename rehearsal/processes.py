@@ -64,10 +64,14 @@ class Processes:
         if name in self._children:
             return self._children[name].poll() is None
         try:
-            pid = int(json.loads(self._file(name).read_text())["pid"])
+            pid = self.pid(name)
         except (OSError, ValueError, KeyError):
             return False
         return _is_ours(pid, self._paths.root)
+
+    def pid(self, name: str) -> int:
+        """The id of the process that was started as `name`."""
+        return int(json.loads(self._file(name).read_text())["pid"])
 
     def names(self) -> list[str]:
         """Every process that was started and not stopped, running or not."""

@@ -17,7 +17,7 @@ from rehearsal import address, artifacts, engine, keys, toolchain
 from rehearsal.cluster.control_plane import ControlPlane
 from rehearsal.node import nodes
 from rehearsal.node.shapes import shapes
-from rehearsal.paths import CHECKOUT, Paths
+from rehearsal.paths import CHECKOUT, Paths, stack_file
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
 from rehearsal.toolchain.store import default_root
@@ -187,9 +187,10 @@ class Rehearsal:
         return CHECKOUT if module == "rehearsal.engine" else self.paths.work
 
     def _claim(self, stack: str) -> None:
-        if not (CHECKOUT / f"Pulumi.{stack}.yaml").exists():
-            known = ", ".join(sorted(f.name.split(".")[1] for f in CHECKOUT.glob("Pulumi.*.yaml")))
-            raise Refused(f"there is no Pulumi.{stack}.yaml. Stacks here: {known}")
+        try:
+            stack_file(stack)
+        except FileNotFoundError as error:
+            raise Refused(str(error)) from None
         if self.stack not in (None, stack):
             raise Refused(f"this checkout rehearses the stack {self.stack!r} now: `make down` first")
 

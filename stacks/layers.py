@@ -65,11 +65,12 @@ def build_serving(
     stack: str,
 ) -> Serving:
     """The gateway, the models' namespaces, and the models."""
+    scraper = translate.monitoring_peer(config)
     args = InferenceGatewayArgs(
         spec=translate.gateway_spec(config),
         requests=translate.requests(config, stack, lock),
         certificate=translate.certificate(config),
-        monitoring=translate.monitoring_peer(config),
+        monitoring=scraper,
         after=(*cluster.ready, *platform.gateway),
     )
     gateway = InferenceGateway("gateway", args, on(cluster)).handle
@@ -81,7 +82,7 @@ def build_serving(
             gateway=gateway,
             namespace=homes[model.namespace],
             tls=platform.tls,
-            monitoring=translate.monitoring_peer(config),
+            monitoring=scraper,
             request_timeout_seconds=translate.request_timeout(config, model),
             after=(*cluster.ready, *platform.ready),
         )

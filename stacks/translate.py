@@ -11,7 +11,7 @@ from components.core.manifest import drop_none
 from components.platform.artifacts import ArtifactSource
 from components.platform.kserve import KServeArgs
 from components.platform.lock import Lock
-from components.serving.gateway import RequestArgs
+from components.serving.chain import RequestArgs
 from components.serving.manifests import monitoring
 from components.serving.manifests.access import KeysSpec, audience
 from components.serving.manifests.certificate import NAME as CERTIFICATE

@@ -24,7 +24,7 @@ class GatewayCertificateArgs:
 
 
 class GatewayCertificate(Component):
-    """Issuer and certificate. `ready` is the certificate: what depends on it finds the Secret filled."""
+    """Issuer and certificate, each awaited."""
 
     TOKEN = "llmp:index:GatewayCertificate"
 
@@ -37,5 +37,4 @@ class GatewayCertificate(Component):
             options = self.child(depends_on=list(after), custom_timeouts=timeout)
             made = KubernetesObject(f"{name}-{role}", item, options)
             after = (*args.after, made)
-        self.ready: tuple[pulumi.Resource, ...] = after[-1:]
         self.register_outputs({"secret": args.spec.secret})

@@ -20,18 +20,22 @@ PASSWORD_LENGTH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestChainArgs:
-    """`source` is the request program with its tables; `keys` and `limits` are None without access.
-
-    `peer` are the gateway's pods and `monitoring` those that scrape metrics, for network policies.
-    """
+class RequestArgs:
+    """`source` is the request program with its tables; `keys` and `limits` are None without access."""
 
     spec: ChainSpec
     source: str
-    peer: Peer
-    monitoring: Peer | None = None
     keys: KeysSpec | None = None
     limits: LimitsSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestChainArgs:
+    """`peer` are the gateway's pods and `monitoring` those that scrape metrics, for network policies."""
+
+    requests: RequestArgs
+    peer: Peer
+    monitoring: Peer | None = None
     after: tuple[pulumi.Resource, ...] = ()
 
 
@@ -46,16 +50,20 @@ class RequestChain(Component):
     def __init__(self, name: str, args: RequestChainArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__(name, opts)
         self._name = name
+        requests = args.requests
         objects: list[tuple[str, Manifest]] = []
-        if args.keys is not None:
+        if requests.keys is not None:
             objects += [
-                ("keys", access.request_authentication(args.keys)),
-                ("policy", access.authorization_policy(args.keys)),
+                ("keys", access.request_authentication(requests.keys)),
+                ("policy", access.authorization_policy(requests.keys)),
             ]
-        objects += [("filters", chain.chain(args.spec)), ("tables", chain.tables(args.spec, args.source))]
+        objects += [
+            ("filters", chain.chain(requests.spec)),
+            ("tables", chain.tables(requests.spec, requests.source)),
+        ]
         self.ready = [self._define(role, item, args.after) for role, item in objects]
-        if args.limits is not None:
-            self.ready += self._limits(args.limits, args)
+        if requests.limits is not None:
+            self.ready += self._limits(requests.limits, args)
         self.register_outputs({})
 
     def _limits(self, spec: LimitsSpec, args: RequestChainArgs) -> list[pulumi.Resource]:

@@ -12,27 +12,14 @@ from components.core import labels
 from components.core.base import Component
 from components.core.manifest import manifest
 from components.serving.certificate import GatewayCertificate, GatewayCertificateArgs
-from components.serving.chain import RequestChain, RequestChainArgs
+from components.serving.chain import RequestArgs, RequestChain, RequestChainArgs
 from components.serving.handle import GatewayHandle
 from components.serving.manifests import gateway as manifests
-from components.serving.manifests.access import KeysSpec
 from components.serving.manifests.certificate import CertificateSpec
-from components.serving.manifests.chain import ChainSpec
 from components.serving.manifests.gateway import GatewaySpec
 from components.serving.manifests.network_policy import Peer, pods
-from components.serving.manifests.token_limits import LimitsSpec
 
 PROGRAMMED_SECONDS = 600
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestArgs:
-    """What Istio's gateway does with requests: see components.serving.chain."""
-
-    spec: ChainSpec
-    source: str
-    keys: KeysSpec | None = None
-    limits: LimitsSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +84,12 @@ class InferenceGateway(Component):
     def _guards(
         self, args: InferenceGatewayArgs, peer: Peer, namespace: pulumi.Resource
     ) -> list[pulumi.Resource]:
-        requests = args.requests
-        if requests is None:
+        if args.requests is None:
             return []
         chain = RequestChainArgs(
-            spec=requests.spec,
-            source=requests.source,
+            requests=args.requests,
             peer=peer,
             monitoring=args.monitoring,
-            keys=requests.keys,
-            limits=requests.limits,
             after=(namespace, *args.after),
         )
         return RequestChain(f"{self._name}-requests", chain, self.child()).ready

@@ -12,12 +12,9 @@ from pathlib import Path
 from rehearsal.gateway.translate import BOOTSTRAP, node_id
 
 POLL_SECONDS = 0.05
-# How Istio's agent starts it (pkg/envoy/proxy.go): the log is written every second, and when a listener has changed, each
-# connection of the old one ends with its next answer, or after 45 s.
-DRAINING = ("--drain-time-s", "45", "--drain-strategy", "immediate")
-ARGUMENTS = (
-    "--disable-hot-restart", "--concurrency", "2", "-l", "warning", "--file-flush-interval-msec", "1000", *DRAINING,
-)  # fmt: skip
+WORKERS = 2
+# As Istio's agent has it.
+FLUSH_MILLISECONDS = 1000
 
 
 class NoEnvoy(Exception):
@@ -41,18 +38,30 @@ def ready(file: Path, owner: str | None) -> bool:
     return owner in (None, node["id"])
 
 
+def arguments(file: Path, workers: int, flush_milliseconds: int) -> list[str]:
+    """Envoy's arguments for a bootstrap file; its log is written every so many milliseconds.
+
+    When a listener has changed, each connection of the old one ends with its next answer, or after 45 s: how
+    Istio's agent starts it (pkg/envoy/proxy.go).
+    """
+    return [
+        "-c", str(file), "--disable-hot-restart", "--concurrency", str(workers), "-l", "warning",
+        "--file-flush-interval-msec", str(flush_milliseconds), "--drain-time-s", "45", "--drain-strategy", "immediate",
+    ]  # fmt: skip
+
+
 def command(file: Path, environment: Mapping[str, str]) -> list[str]:
     """Envoy's command line. Raises NoEnvoy, with what installs it, where there is none on the search path."""
     envoy = shutil.which("envoy", path=environment.get("PATH"))
     if envoy is None:
         raise NoEnvoy("envoy is not on the search path; `make venv toolchain` installs it")
-    return [envoy, "-c", str(file), *ARGUMENTS]
+    return [envoy, *arguments(file, WORKERS, FLUSH_MILLISECONDS)]
 
 
 def main() -> None:
     """Wait, then become Envoy; a pod that is told no configuration never becomes ready."""
     file, owner = configuration(os.environ)
-    arguments = command(file, os.environ)
+    argv = command(file, os.environ)
     while not ready(file, owner):
         time.sleep(POLL_SECONDS)
-    os.execv(arguments[0], arguments)
+    os.execv(argv[0], argv)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from ops.kube import ApiError, Kube, Manifest
+from rehearsal.gateway.objects import key
 
 # Events come in bursts; one round for each burst is enough.
 BURST_SECONDS = 0.05
@@ -17,23 +18,23 @@ IDLE_SECONDS = 1.0
 UNKNOWN_SECONDS = 0.5
 
 
-class Mirror:
-    """All objects of some kinds, by (kind, namespace, name); the namespace is empty for cluster-wide kinds."""
+class Shelf:
+    """Objects by (kind, namespace, name); the namespace is empty for cluster-wide kinds."""
 
-    def __init__(self, kube: Kube, kinds: Iterable[tuple[str, str]]):
-        self._kube, self._kinds = kube, tuple(kinds)
+    def __init__(self, objects: Iterable[Manifest] = ()):
         self._objects: dict[str, dict[tuple[str, str], Manifest]] = defaultdict(dict)
-        self._changed: queue.Queue[None] = queue.Queue()
         self.version = 0
+        for item in objects:
+            self.put(item)
 
     def put(self, item: Manifest) -> None:
         """Add or replace one object; `version` is another after every change."""
-        self._objects[item["kind"]][_key(item)] = item
+        self._objects[item["kind"]][key(item)] = item
         self.version += 1
 
     def drop(self, item: Manifest) -> None:
         """Forget one object."""
-        self._objects[item["kind"]].pop(_key(item), None)
+        self._objects[item["kind"]].pop(key(item), None)
         self.version += 1
 
     def of(self, kind: str) -> list[Manifest]:
@@ -43,6 +44,15 @@ class Mirror:
     def get(self, kind: str, name: str, namespace: str = "") -> Manifest | None:
         """One object, or None."""
         return self._objects[kind].get((namespace, name))
+
+
+class Mirror(Shelf):
+    """All live objects of some kinds."""
+
+    def __init__(self, kube: Kube, kinds: Iterable[tuple[str, str]]):
+        super().__init__()
+        self._kube, self._kinds = kube, tuple(kinds)
+        self._changed: queue.Queue[None] = queue.Queue()
 
     def run(self, stop: threading.Event, act: Callable[[], None]) -> None:
         """Follow the kinds and call `act` after every burst of changes, until told to stop."""
@@ -83,7 +93,3 @@ class Mirror:
                 self._changed.get(timeout=BURST_SECONDS)
         except queue.Empty:
             return
-
-
-def _key(item: Manifest) -> tuple[str, str]:
-    return item["metadata"].get("namespace", ""), item["metadata"]["name"]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from components.clusters.gke.args import MAX_NAME, RANDOM_SUFFIX, pools_of
+from rehearsal.paths import CHECKOUT
 from stacks.config import load_config
 from stacks.gke import NAME, gke_cluster_args, gke_problems
 from tests.clusters.conftest import MULTI_HOST, args, config, everything, on_google
-from tests.support.stacks import CHECKOUT, raw_stack
+from tests.support.stacks import raw_stack
 
 
 def pools(**entries: dict[str, Any]) -> Any:

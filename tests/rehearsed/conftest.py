@@ -21,7 +21,7 @@ import yaml
 
 from ops.kube import Kube, Manifest
 from rehearsal.address import Address
-from rehearsal.paths import CHECKOUT, Paths
+from rehearsal.paths import CHECKOUT, Paths, stack_file
 from rehearsal.progress import Progress
 from rehearsal.rehearsal import Rehearsal
 
@@ -49,7 +49,7 @@ class Stack:
     def __init__(self, directory: Path, name: str = "dev"):
         self.name = name
         self.rehearsal = Rehearsal(Paths(directory), Progress(directory.parent / "durations.json"))
-        self.committed = yaml.safe_load((CHECKOUT / f"Pulumi.{name}.yaml").read_text())["config"]
+        self.committed = yaml.safe_load(stack_file(name).read_text())["config"]
         self._overrides: dict[str, Any] = {}
 
     @property

@@ -12,11 +12,11 @@ from unittest.mock import patch
 import yaml
 
 from components.platform.lock import load_lock
+from rehearsal.paths import stack_file
 from stacks.build import build
 from stacks.config import Secrets, StackConfig, config_of, load_config, read_stack_file
 from tests.support.recorder import Recording, record
 
-CHECKOUT = Path(__file__).parents[2]
 # One definition of each bundle is enough to see how bundles are handled.
 DEFINITIONS = {
     "gateway-api": ("gateways", "gateway.networking.k8s.io"),
@@ -34,7 +34,7 @@ PUBLIC_KEY = {
 
 def raw_stack(name: str) -> dict[str, Any]:
     """The configuration of a committed stack file, as `load_config` takes it, after `ops keys init`."""
-    content, problems = read_stack_file(CHECKOUT / f"Pulumi.{name}.yaml")
+    content, problems = read_stack_file(stack_file(name))
     assert not problems
     raw = copy.deepcopy(dict(config_of(content)))
     if "access" in raw:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from components.core import labels
 from components.core.manifest import Manifest, manifest
+from components.serving.manifests.gateway import PLAIN_PORT
 
 API = "security.istio.io/v1"
 ISSUER = "llm-platform"
 # As seed users send it, and as every OpenAI client does.
 PREFIXES = ("APIKEY ", "Bearer ")
-PLAIN_PORT = 80
 
 
 @dataclass(frozen=True, kw_only=True)

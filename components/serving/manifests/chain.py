@@ -15,6 +15,7 @@ from typing import Any, Literal
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
 from components.serving.manifests import token_limits
+from components.serving.manifests.gateway import PLAIN_PORT, TLS_PORT
 from components.serving.manifests.lua import CLOSED
 
 API = "networking.istio.io/v1alpha3"
@@ -27,7 +28,6 @@ TYPES = "type.googleapis.com/envoy.extensions.filters"
 PROMPT_BYTES = 16 * 1024 * 1024
 # Envoy asks again nowhere, so this is what a request waits at most. Above the time that the service gives Redis.
 LIMIT_TIMEOUT = "0.25s"
-PLAIN_PORT, TLS_PORT = 80, 443
 # After Istio's own and before nobody's: priorities above zero are applied last (EnvoyFilter.priority).
 PRIORITY = 20
 

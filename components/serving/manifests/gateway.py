@@ -14,6 +14,7 @@ API = "gateway.networking.k8s.io/v1"
 Header = dict[str, str]
 POOL_GROUP = "inference.networking.k8s.io"
 MODEL_PORT = 8000
+PLAIN_PORT, TLS_PORT = 80, 443
 # What the engine answers by inference, and where the picker chooses the replica; matched exactly, so that a
 # path that nobody thought of reaches no model.
 INFERENCE_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages")
@@ -85,13 +86,13 @@ def _listeners(spec: GatewaySpec) -> Iterable[dict[str, Any]]:
     mine = {"from": "Selector", "selector": {"matchLabels": {labels.ROUTES: spec.name}}}
     common = {"hostname": spec.host, "allowedRoutes": {"namespaces": mine}}
     if spec.tls_secret is None:
-        yield {"name": "http", "port": 80, "protocol": "HTTP", **common}
+        yield {"name": "http", "port": PLAIN_PORT, "protocol": "HTTP", **common}
         return
     certificate = {"mode": "Terminate", "certificateRefs": [{"kind": "Secret", "name": spec.tls_secret}]}
-    yield {"name": "https", "port": 443, "protocol": "HTTPS", "tls": certificate, **common}
+    yield {"name": "https", "port": TLS_PORT, "protocol": "HTTPS", "tls": certificate, **common}
     # Only the redirect below may use it.
     same = {"hostname": spec.host, "allowedRoutes": {"namespaces": {"from": "Same"}}}
-    yield {"name": "http", "port": 80, "protocol": "HTTP", **same}
+    yield {"name": "http", "port": PLAIN_PORT, "protocol": "HTTP", **same}
 
 
 def redirect(spec: GatewaySpec) -> Manifest:
@@ -133,6 +134,11 @@ def model_name(namespace: str, served_name: str) -> str:
     return f"publishers/{namespace}/models/{served_name}"
 
 
+def model_prefix(namespace: str, model: str) -> str:
+    """Where a model lives on the gateway."""
+    return f"/{namespace}/{model}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RouteSpec:
     """The routes of one model. `timeout_seconds` is None where the gateway refuses timeouts (Google's)."""
@@ -150,7 +156,7 @@ class RouteSpec:
     @property
     def prefix(self) -> str:
         """Where the model lives on the gateway."""
-        return f"/{self.namespace}/{self.model}"
+        return model_prefix(self.namespace, self.model)
 
 
 def inference_route(spec: RouteSpec) -> Manifest:

@@ -14,7 +14,8 @@ from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
-from components.serving.manifests.network_policy import MODEL_PORT, PICKER_PORT
+from components.serving.manifests.gateway import MODEL_PORT
+from components.serving.manifests.network_policy import PICKER_PORT
 from components.serving.manifests.scheduling import Routing, endpoint_picker
 
 API = "serving.kserve.io/v1alpha2"

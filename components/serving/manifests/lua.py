@@ -22,6 +22,7 @@ from components.serving.manifests.gateway import (
     MODEL_HEADER,
     PLAIN_PATHS,
     model_name,
+    model_prefix,
 )
 
 PROGRAM_FILE = Path(__file__).with_name("requests.lua")
@@ -65,7 +66,7 @@ class LuaModel:
     @property
     def prefix(self) -> str:
         """Where the model lives on the gateway."""
-        return f"/{self.namespace}/{self.key}"
+        return model_prefix(self.namespace, self.key)
 
     @property
     def header(self) -> str:

@@ -25,7 +25,8 @@ from typing import Any, Literal
 
 from components.core import labels
 from components.core.manifest import Manifest, manifest
-from components.serving.manifests import network_policy
+from components.serving.manifests import network_policy, token_limits
+from components.serving.manifests.gateway import MODEL_PORT
 from components.serving.manifests.network_policy import Peer
 
 System = Literal["prometheus-operator", "google"]
@@ -136,12 +137,11 @@ def _gateway(spec: MonitoringSpec) -> Iterable[Chain]:
     alerts = _gateway_alerts(_job(spec.system, door))
     yield (("gateway", scrape(spec, door)),)
     if spec.limits:
-        name = network_policy.LIMITS
         limits = Target(
-            name=name,
+            name=token_limits.NAME,
             namespace=home,
-            match={labels.APP_NAME: name, labels.PART_OF: "llm-platform"},
-            port=network_policy.METRICS_PORT,
+            match=token_limits.selector(token_limits.NAME),
+            port=token_limits.METRICS_PORT,
         )
         yield (("limits", scrape(spec, limits)),)
         alerts = (*alerts, *_limits_alerts(_job(spec.system, door), _job(spec.system, limits)))
@@ -153,7 +153,7 @@ def _model(spec: MonitoringSpec, model: ModelTarget) -> Iterable[Chain]:
         name=f"{model.name}-workload",
         namespace=model.namespace,
         match=labels.model_workload(model.name),
-        port=network_policy.MODEL_PORT,
+        port=MODEL_PORT,
         https=spec.tls,
     )
     alerts = _model_alerts(_job(spec.system, pods), model, spec.slow_seconds)
@@ -163,7 +163,7 @@ def _model(spec: MonitoringSpec, model: ModelTarget) -> Iterable[Chain]:
             name=f"{model.name}-picker",
             namespace=model.namespace,
             match=labels.model_picker(model.name),
-            port=network_policy.METRICS_PORT,
+            port=network_policy.PICKER_METRICS_PORT,
             token=_TOKEN,
         )
         yield ((f"model-{model.name}-picker", scrape(spec, picker)),)

@@ -17,13 +17,11 @@ from typing import Any
 
 from components.core import labels
 from components.core.manifest import Manifest, manifest
+from components.serving.manifests import token_limits
+from components.serving.manifests.gateway import MODEL_PORT
 
 API = "networking.k8s.io/v1"
-MODEL_PORT, PICKER_PORT = 8000, 9002
-# The picker's metrics, and those of the limit service.
-METRICS_PORT = 9090
-LIMITS, LIMITS_PORT = "ratelimit", 8081
-STORE, STORE_PORT = "valkey", 6379
+PICKER_PORT, PICKER_METRICS_PORT = 9002, 9090
 # Where cloud identity and metadata live; nothing here may ask them.
 LINK_LOCAL = "169.254.0.0/16"
 # Addresses that are not the internet: RFC 1918, RFC 6598 and link-local.
@@ -113,7 +111,10 @@ def picker(spec: PolicySpec) -> Manifest:
         spec,
         "picker",
         labels.model_picker(spec.model),
-        ingress=[_rule("from", list(spec.gateway), [PICKER_PORT]), *_scraped(spec.monitoring)],
+        ingress=[
+            _rule("from", list(spec.gateway), [PICKER_PORT]),
+            *_scraped(spec.monitoring, PICKER_METRICS_PORT),
+        ],
         egress=[
             _rule("to", replicas, [MODEL_PORT]),
             _rule("to", api, API_SERVER_PORTS),
@@ -130,21 +131,29 @@ def limits_policies(
     Whoever reached the store could give itself any budget; the service's HTTP port answers without being asked
     who one is. `monitoring` are the pods that scrape the service's metrics.
     """
-    store: list[Peer] = [{"podSelector": {"matchLabels": {labels.APP_NAME: STORE}}}]
-    service: list[Peer] = [{"podSelector": {"matchLabels": {labels.APP_NAME: LIMITS}}}]
+    store: list[Peer] = [{"podSelector": {"matchLabels": {labels.APP_NAME: token_limits.STORE}}}]
+    service: list[Peer] = [{"podSelector": {"matchLabels": {labels.APP_NAME: token_limits.NAME}}}]
     return (
         (
             "service-policy",
             _closed(
                 namespace,
-                LIMITS,
-                ingress=[_rule("from", [gateway_peer], [LIMITS_PORT]), *_scraped(monitoring)],
-                egress=[_rule("to", store, [STORE_PORT]), _resolver()],
+                token_limits.NAME,
+                ingress=[
+                    _rule("from", [gateway_peer], [token_limits.GRPC_PORT]),
+                    *_scraped(monitoring, token_limits.METRICS_PORT),
+                ],
+                egress=[_rule("to", store, [token_limits.STORE_PORT]), _resolver()],
             ),
         ),
         (
             "store-policy",
-            _closed(namespace, STORE, ingress=[_rule("from", service, [STORE_PORT])], egress=[]),
+            _closed(
+                namespace,
+                token_limits.STORE,
+                ingress=[_rule("from", service, [token_limits.STORE_PORT])],
+                egress=[],
+            ),
         ),
     )
 
@@ -170,9 +179,9 @@ def _given(peer: Peer | None) -> list[Peer]:
     return [] if peer is None else [peer]
 
 
-def _scraped(monitoring: Peer | None) -> list[dict[str, Any]]:
+def _scraped(monitoring: Peer | None, port: int) -> list[dict[str, Any]]:
     """The rule for metrics. Without peers it must not be there at all: a rule from nobody is a rule from everybody."""
-    return [_rule("from", [monitoring], [METRICS_PORT])] if monitoring is not None else []
+    return [_rule("from", [monitoring], [port])] if monitoring is not None else []
 
 
 def pods(match: dict[str, str], namespace: str) -> Peer:

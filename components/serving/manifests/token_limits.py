@@ -166,7 +166,7 @@ def service(spec: LimitsSpec) -> Manifest:
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": _selector(NAME)},
+        "labelSelector": {"matchLabels": selector(NAME)},
     }
     pod = {
         **_pod(),
@@ -234,7 +234,7 @@ def disruption_budget(spec: LimitsSpec) -> Manifest:
         NAME,
         spec.namespace,
         labels=labels.common("limits"),
-        spec={"minAvailable": 1, "selector": {"matchLabels": _selector(NAME)}},
+        spec={"minAvailable": 1, "selector": {"matchLabels": selector(NAME)}},
     )
 
 
@@ -251,7 +251,7 @@ def _service(spec: LimitsSpec, name: str, ports: Mapping[str, tuple[int, str | N
         labels={**labels.common("limits"), labels.APP_NAME: name},
         # The pods behind it are awaited; waiting for the Service as well takes ten seconds more and says no more.
         annotations={labels.SKIP_AWAIT: "true"},
-        spec={"selector": _selector(name), "ports": entries},
+        spec={"selector": selector(name), "ports": entries},
     )
 
 
@@ -270,14 +270,15 @@ def _deployment(
         labels=marks,
         spec={
             "replicas": replicas,
-            "selector": {"matchLabels": _selector(name)},
+            "selector": {"matchLabels": selector(name)},
             "template": template,
             **more,
         },
     )
 
 
-def _selector(name: str) -> dict[str, str]:
+def selector(name: str) -> dict[str, str]:
+    """Selects the pods of the service or of its store."""
     return {labels.APP_NAME: name, labels.PART_OF: "llm-platform"}
 
 
