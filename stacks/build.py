@@ -15,6 +15,7 @@ from stacks import translate
 from stacks.config import ConfigError, Problem, Secrets, StackConfig, from_pulumi
 from stacks.config.errors import path_of
 from stacks.config.kubeconfig import kubeconfig_paths, server_of
+from stacks.cost import summary
 from stacks.gke import gke_problems
 from stacks.layers import build_cluster, build_platform, build_serving
 from stacks.ledger import key_problems
@@ -63,6 +64,8 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
         "load_budgets_seconds": {name: m.load_budget_seconds for name, m in sorted(config.models.items())},
         **({} if cluster.kubeconfig is None else {"kubeconfig": cluster.kubeconfig}),
         "power": config.power,
+        "estimate": summary(config),
+        "time_to_ready": translate.time_to_ready(config),
         "operators": {"installed": dict(platform.versions), "provided": list(provided)},
         "kept_on_destroy": list(platform.kept),
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from components.clusters.existing import ExistingClusterArgs
 from components.clusters.handle import AcceleratorPool
+from components.core import phases
 from components.core.accelerators import ACCELERATORS, Accelerator
 from components.core.manifest import drop_none
 from components.platform.artifacts import ArtifactSource
@@ -14,6 +16,7 @@ from components.platform.lock import Lock
 from components.serving.chain import RequestArgs
 from components.serving.manifests import monitoring
 from components.serving.manifests.access import KeysSpec, audience
+from components.serving.manifests.cache import CacheSpec
 from components.serving.manifests.certificate import NAME as CERTIFICATE
 from components.serving.manifests.certificate import CertificateSpec
 from components.serving.manifests.chain import ChainSpec
@@ -212,6 +215,24 @@ def kserve_args(config: StackConfig) -> KServeArgs:
     )
 
 
+def time_to_ready(config: StackConfig) -> dict[str, Any]:
+    """How long each phase of the first `up` was seen to take elsewhere, in words."""
+    new = config.cluster.kind != "existing"
+    vendors = sorted(
+        {ACCELERATORS[p.shape().accelerator].vendor for p in config.cluster.accelerators.values()}
+    )
+    return {
+        "note": phases.NOTE,
+        **({name: str(span) for name, span in phases.CLUSTER.items()} if new else {}),
+        "operators": str(phases.OPERATORS),
+        **{
+            f"{vendor} pod, {name}": str(span)
+            for vendor in vendors
+            for name, span in phases.POD[vendor].items()
+        },
+    }
+
+
 def request_timeout(config: StackConfig, model: Model) -> int | None:
     """The route's timeout in seconds; None for Google's gateway, which refuses timeouts in routes."""
     return model.request_timeout_seconds if config.gateway.kind == "istio" else None
@@ -228,13 +249,14 @@ def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPo
     pool = pools[model.accelerator]
     accelerator = pool.accelerator
     resources = model.resources
+    image = model.image or lock.images[accelerator.image_key].pinned
     return ModelSpec(
         name=name,
         namespace=model.namespace,
         uri=model.uri,
         served_name=model.served_name or name,
         replicas=0 if config.power == "asleep" else model.replicas,
-        image=model.image or lock.images[accelerator.image_key].pinned,
+        image=image,
         resource=accelerator.resource,
         chips=config.tensor_parallel(model),
         node_selector=pool.node_selector,
@@ -249,6 +271,22 @@ def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPo
         pickers=model.pickers,
         picker_fails_open=model.picker_failure_mode == "open",
         run_as_root=accelerator.run_as_root,
+        cache=_cache(name, model, pool, image),
+    )
+
+
+def _cache(name: str, model: Model, pool: AcceleratorPool, image: str) -> CacheSpec | None:
+    if model.cache is None:
+        return None
+    return CacheSpec(
+        model=name,
+        namespace=model.namespace,
+        uri=model.uri,
+        size=model.cache.size,
+        storage_class=model.cache.storage_class,
+        shared=model.cache.shared,
+        engine=image,
+        shape=f"{pool.accelerator.name} {pool.nodes_per_replica}x{pool.chips_per_node}",
     )
 
 

@@ -10,6 +10,7 @@ from components.clusters.objects import KubernetesObject, KubernetesPatch
 from components.core.base import Component
 from components.core.manifest import Manifest, revision
 from components.serving.handle import GatewayHandle, NamespaceHandle
+from components.serving.manifests import cache as caches
 from components.serving.manifests import gateway as routes
 from components.serving.manifests import llm_service as service
 from components.serving.manifests import network_policy
@@ -46,7 +47,7 @@ class ModelService(Component):
         route = self._route_spec()
         around = [
             self._define(role, item)
-            for role, item in (*self._paths(), ("account", self._account()), *self._routes(route))
+            for role, item in (*self._paths(), *self._pod_needs(), *self._routes(route))
         ]
         self._define_service(route, around)
         self.url = args.gateway.url.apply(lambda url: f"{url}{route.prefix}/v1")
@@ -57,9 +58,11 @@ class ModelService(Component):
         after = [self._args.gateway.resource, self._args.namespace.resource]
         return KubernetesObject(f"{self._name}-{role}", item, self.child(depends_on=after))
 
-    def _account(self) -> Manifest:
-        namespace = self._args.namespace
-        return service.service_account(self._args.spec, namespace.secrets, namespace.pull_secrets)
+    def _pod_needs(self) -> tuple[tuple[str, Manifest], ...]:
+        """The identity of the pods, and the volume that outlives them."""
+        spec, namespace = self._args.spec, self._args.namespace
+        account = ("account", service.service_account(spec, namespace.secrets, namespace.pull_secrets))
+        return (account, ("cache", caches.claim(spec.cache))) if spec.cache else (account,)
 
     def _paths(self) -> tuple[tuple[str, Manifest], ...]:
         """Network policies, and how Istio's gateway speaks to the pods."""

@@ -53,6 +53,8 @@ OWNED_ENV = {
     "HUGGING_FACE_HUB_TOKEN": "set the secret: pulumi config set --secret llm-platform:hfToken",
     "VLLM_ADDITIONAL_ARGS": "use args",
     "VLLM_API_KEY": "use llm-platform:access",
+    "VLLM_CACHE_ROOT": "use cache",
+    "VLLM_XLA_CACHE_PATH": "use cache",
 }
 
 
@@ -129,6 +131,21 @@ class ModelResources(Strict):
     )
 
 
+class ModelCache(Strict):
+    """A volume that keeps weights and compiled programs, so that the second start is faster than the first."""
+
+    size: Quantity = entry("Size of the volume; it holds the weights and what was compiled.", unit="bytes")
+    storage_class: DnsLabel | None = entry(
+        "StorageClass. TPU v6e machines take Hyperdisk and network file systems only.",
+        None,
+        derived="the cluster's default class",
+    )
+    shared: bool = entry(
+        "All replicas mount it at once (ReadWriteMany), as a network file system can; else one node does.",
+        True,
+    )
+
+
 class Model(Strict):
     """A model service."""
 
@@ -184,6 +201,9 @@ class Model(Strict):
         "Further environment of the engine.", factory=dict
     )
     resources: ModelResources | None = entry("CPU, memory and disk of a pod.", None)
+    cache: ModelCache | None = entry(
+        "Volume for weights and compiled programs.", None, derived="every start downloads and compiles"
+    )
     routing: Literal["prefix-cache", "load", "none"] = entry(
         "How a replica is picked: by cached prefix and load, by load, or in turn.", "prefix-cache"
     )

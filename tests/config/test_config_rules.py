@@ -19,6 +19,25 @@ BIG = {"parametersBillions": 24, "layers": 40, "kvHeads": 8, "headDim": 128}
 
 # kind of stack, change, path, words of what is wrong, words of the fix
 CASES = {
+    # caches
+    "cache of one node for two": (
+        "existing",
+        {
+            "models/qwen/replicas": 2,
+            f"{POOL}/maxNodes": 2,
+            "models/qwen/cache": {"size": "20Gi", "shared": False},
+        },
+        "models.qwen.cache.shared",
+        "2 pods on 2 nodes cannot mount",
+        "shared: true",
+    ),
+    "cache smaller than the weights": (
+        "existing",
+        {"models/qwen/cache": {"size": "1Gi"}},
+        "models.qwen.cache.size",
+        "less than the weights, which have 5.8 GiB",
+        "use 19Gi or more",
+    ),
     # keys and types
     "misspelt top-level key": (
         "existing",

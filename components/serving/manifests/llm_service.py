@@ -14,6 +14,8 @@ from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
+from components.serving.manifests import cache as caches
+from components.serving.manifests.cache import CacheSpec
 from components.serving.manifests.gateway import MODEL_PORT
 from components.serving.manifests.network_policy import PICKER_PORT
 from components.serving.manifests.scheduling import Routing, endpoint_picker
@@ -56,6 +58,7 @@ class ModelSpec:
     pickers: int = 1
     picker_fails_open: bool = True
     run_as_root: bool = False
+    cache: CacheSpec | None = None
 
     @property
     def pooled(self) -> bool:
@@ -121,6 +124,8 @@ def _pod(spec: ModelSpec) -> dict[str, Any]:
         "serviceAccountName": spec.name,
         "nodeSelector": dict(spec.node_selector),
         "tolerations": [dict(toleration) for toleration in spec.tolerations],
+        "securityContext": caches.owner() if spec.cache else None,
+        "volumes": caches.volumes(spec.cache) if spec.cache else None,
         "initContainers": [_download(spec)] if spec.downloads else None,
         "containers": [_engine(spec)],
     }
@@ -129,7 +134,11 @@ def _pod(spec: ModelSpec) -> dict[str, Any]:
 def _download(spec: ModelSpec) -> dict[str, Any]:
     # A pod is scheduled by the larger of its init and its main containers, so this costs nothing more.
     limits = {"cpu": "2", "memory": spec.memory or DOWNLOAD_MEMORY}
-    return {"name": "storage-initializer", "resources": {"requests": {"cpu": "100m"}, "limits": limits}}
+    return {
+        "name": "storage-initializer",
+        "resources": {"requests": {"cpu": "100m"}, "limits": limits},
+        "volumeMounts": caches.download_mounts(spec.cache) if spec.cache else None,
+    }
 
 
 def _engine(spec: ModelSpec) -> dict[str, Any]:
@@ -138,13 +147,15 @@ def _engine(spec: ModelSpec) -> dict[str, Any]:
         "ephemeral-storage": spec.ephemeral_storage,
         spec.resource: str(spec.chips),
     }
+    environment = {**(caches.environment() if spec.cache else {}), **spec.env}
     root = {"runAsNonRoot": False, "runAsUser": 0, "readOnlyRootFilesystem": False}
     return {
         "name": "main",
         "image": spec.image,
         # The preset's script evaluates them once more in a shell.
         "args": [shlex.quote(argument) for argument in spec.args],
-        "env": [{"name": name, "value": value} for name, value in sorted(spec.env.items())] or None,
+        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())] or None,
+        "volumeMounts": caches.engine_mounts(spec.cache) if spec.cache else None,
         "resources": {"requests": {"cpu": spec.cpu, **limits}, "limits": limits},
         "securityContext": root if spec.run_as_root else None,
         # The preset gives ten minutes. The kubelet must not give up before the load budget does.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stacks.config.errors import Problem
-from stacks.config.rules import access, eks, gateway, gke, memory, models, pools, power
+from stacks.config.rules import access, caches, eks, gateway, gke, memory, models, pools, power
 from stacks.config.rules.draft import Draft
 
 RULES = (
@@ -12,6 +12,7 @@ RULES = (
     *pools.RULES,
     *models.RULES,
     *memory.RULES,
+    *caches.RULES,
     *gateway.RULES,
     *access.RULES,
     *power.RULES,
