@@ -25,7 +25,7 @@ from components.core.manifest import deep_merge
 ADDRESS = "203.0.113.10"
 KUBERNETES = "kubernetes:"
 PASSWORD = "random:index/randomPassword:RandomPassword"
-PROVIDERS = tuple(f"pulumi:providers:{name}" for name in ("gcp", "kubernetes", "random"))
+PROVIDERS = tuple(f"pulumi:providers:{name}" for name in ("aws", "gcp", "kubernetes", "random"))
 OTHER_TYPES = frozenset({"pulumi:pulumi:Stack", *PROVIDERS, PASSWORD})
 COMPONENTS = "llmp:index:"
 DNS_ENDPOINT = "gke-0123.europe-west4.gke.goog"
@@ -51,6 +51,51 @@ GOOGLE: Mapping[str, Mapping[str, Any]] = {
         "controlPlaneEndpointsConfig": {"dnsEndpointConfig": {"endpoint": DNS_ENDPOINT}},
     },
     "gcp:container/nodePool:NodePool": {},
+}
+CLUSTER_NAME = "cluster-0123abcd"
+RANDOM_ID = "random:index/randomId:RandomId"
+# Amazon's, likewise.
+AMAZON: Mapping[str, Mapping[str, Any]] = {
+    **{
+        f"aws:{token}": {}
+        for token in (
+            "autoscaling/tag:Tag",
+            "cloudwatch/logGroup:LogGroup",
+            "ec2/defaultSecurityGroup:DefaultSecurityGroup",
+            "ec2/eip:Eip",
+            "ec2/internetGateway:InternetGateway",
+            "ec2/natGateway:NatGateway",
+            "ec2/route:Route",
+            "ec2/routeTable:RouteTable",
+            "ec2/routeTableAssociation:RouteTableAssociation",
+            "ec2/securityGroup:SecurityGroup",
+            "ec2/subnet:Subnet",
+            "ec2/vpc:Vpc",
+            "ec2/vpcEndpoint:VpcEndpoint",
+            "eks/accessEntry:AccessEntry",
+            "eks/accessPolicyAssociation:AccessPolicyAssociation",
+            "eks/addon:Addon",
+            "eks/podIdentityAssociation:PodIdentityAssociation",
+            "iam/rolePolicy:RolePolicy",
+            "iam/rolePolicyAttachment:RolePolicyAttachment",
+            "vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+        )
+    },
+    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 1},
+    "aws:iam/role:Role": {"arn": "arn:aws:iam::123456789012:role/cluster-0123", "name": "cluster-0123"},
+    "aws:kms/key:Key": {"arn": "arn:aws:kms:us-east-1:123456789012:key/0123"},
+    "aws:eks/cluster:Cluster": {
+        "arn": f"arn:aws:eks:us-east-1:123456789012:cluster/{CLUSTER_NAME}",
+        "endpoint": "https://0123.gr7.us-east-1.eks.amazonaws.com",
+        "certificateAuthority": {"data": AUTHORITY},
+    },
+    "aws:eks/nodeGroup:NodeGroup": {"resources": [{"autoscalingGroups": [{"name": "eks-group-0123"}]}]},
+}
+# What a resource says beside its inputs, by type.
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    **GOOGLE,
+    **AMAZON,
+    RANDOM_ID: {"hex": CLUSTER_NAME.rpartition("-")[2]},
 }
 # What the cluster would have said by the time that an object is awaited.
 STATUS: Mapping[str, Mapping[str, Any]] = {
@@ -118,7 +163,7 @@ class Recording:
 
 class _Echo(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        known = args.typ.startswith((KUBERNETES, COMPONENTS)) or args.typ in (*OTHER_TYPES, *GOOGLE)
+        known = args.typ.startswith((KUBERNETES, COMPONENTS)) or args.typ in (*OTHER_TYPES, *ADDED)
         if not known:
             raise AssertionError(
                 f"{args.name} is a {args.typ}: decide in tests/support/recorder.py what that means"
@@ -126,7 +171,7 @@ class _Echo(mocks.Mocks):
         if args.typ == PASSWORD:
             return f"{args.name}-id", {**args.inputs, "result": pulumi.Output.secret("generated")}
         status = STATUS.get(args.typ)
-        added = {"status": dict(status)} if status else GOOGLE.get(args.typ, {})
+        added = {"status": dict(status)} if status else ADDED.get(args.typ, {})
         return f"{args.name}-id", deep_merge(args.inputs, added)
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from pulumi import _types
 
@@ -72,7 +72,9 @@ def _value(hint: Any, value: Any, path: str) -> Iterator[str]:
     if value == HIDDEN or wanted is Any:
         return
     origin = get_origin(wanted)
-    if _types.is_input_type(wanted):
+    if origin is Union:
+        yield from _either(get_args(wanted), value, path)
+    elif _types.is_input_type(wanted):
         yield from _object(wanted, value, path) if isinstance(value, Mapping) else _wrong(wanted, value, path)
     elif origin in (list, collections.abc.Sequence):
         yield from _list(wanted, value, path)
@@ -80,6 +82,14 @@ def _value(hint: Any, value: Any, path: str) -> Iterator[str]:
         yield from _map(wanted, value, path)
     elif type(value) not in _PLAIN[wanted]:
         yield from _wrong(wanted, value, path)
+
+
+def _either(hints: tuple[Any, ...], value: Any, path: str) -> Iterator[str]:
+    """Of several types a value has one; what it may be before it is known is no type of its own."""
+    plain = [hint for hint in hints if get_origin(hint) in (None, list, dict)]
+    found = [list(_value(hint, value, path)) for hint in plain]
+    if all(found):
+        yield from found[0]
 
 
 def _list(wanted: Any, value: Any, path: str) -> Iterator[str]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import pulumi
 import pulumi_gcp as gcp
 
-from components.clusters.gke.args import GkeTpuClusterArgs, pools_of
+from components.clusters.gke.args import GkeTpuClusterArgs, in_use, pools_of
 from components.clusters.gke.control_plane import cluster_inputs
 from components.clusters.gke.google import enable_apis, google_provider, node_account
 from components.clusters.gke.kubeconfig import kubeconfig
 from components.clusters.gke.network import Network, build_network
 from components.clusters.gke.pools import GOOGLES_OWN, SYSTEM, accelerator_pool, system_pool, tpu_pool
-from components.clusters.gke.scope import Scope
 from components.clusters.handle import ClusterHandle
 from components.clusters.provider import kubernetes_provider
+from components.clusters.scope import Scope
 from components.core.base import Component
 
 # Google's slow days, an upgrade of the control plane among them, and a pool that waits for scarce machines.
@@ -110,7 +110,13 @@ class GkeTpuCluster(Component):
                 location=args.zone,
                 cluster=cluster.id,
                 **tpu_pool(key, pool, account.email, args.labels, args.awake),
-                opts=self._scope.options(after=after, ignore_changes=list(GOOGLES_OWN), **POOL_TIMES),
+                # Removed or replaced under its models it would take all replicas at once; the preview says no.
+                opts=self._scope.options(
+                    after=after,
+                    ignore_changes=list(GOOGLES_OWN),
+                    protect=args.deletion_protection and in_use(key, entry, pool_name),
+                    **POOL_TIMES,
+                ),
             )
             for key, entry in sorted(args.accelerators.items())
             for pool_name, pool in pools_of(key, entry).items()

@@ -6,7 +6,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from components.clusters.gke.args import GkeTpuClusterArgs
-from components.clusters.gke.scope import Scope
+from components.clusters.scope import Scope
 
 # Resource Manager is asked when roles are given. Google's gateway needs the last two: without Network
 # Services its pools are programmed but not routed to.

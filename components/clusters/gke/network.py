@@ -10,7 +10,7 @@ import pulumi_gcp as gcp
 
 from components.clusters.gke.args import GkeTpuClusterArgs
 from components.clusters.gke.control_plane import PODS, SERVICES
-from components.clusters.gke.scope import Scope
+from components.clusters.scope import Scope
 
 # Endpoint groups and firewall rules of load balancers go some minutes after their Service or Gateway, and
 # until then Google refuses to delete what they stand in.
