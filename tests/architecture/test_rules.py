@@ -24,9 +24,10 @@ LAYERS = (
 )
 ONLY_THERE = {
     "ProviderResource": {"components/clusters/provider.py"},
-    # Kubernetes, Google Cloud, and passwords.
+    # Kubernetes, the clouds, and passwords.
     "Provider": {
         "components/clusters/provider.py",
+        "components/clusters/eks/amazon.py",
         "components/clusters/gke/google.py",
         "components/serving/chain.py",
     },

@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
+import pulumi_random as random
 
 from components.clusters.eks.args import EksGpuClusterArgs
 from components.clusters.scope import Scope
@@ -26,6 +27,15 @@ def amazon_provider(name: str, args: EksGpuClusterArgs, opts: pulumi.ResourceOpt
         default_tags={"tags": dict(args.tags)} if args.tags else None,
         opts=opts,
     )
+
+
+def unique_name(scope: Scope) -> pulumi.Output[str]:
+    """A name for the cluster, known before the cluster is: its log group is named after it."""
+    own = pulumi.ResourceOptions(parent=scope.parent)
+    generator = random.Provider(f"{scope.name}-random", opts=own)
+    options = pulumi.ResourceOptions(parent=scope.parent, provider=generator)
+    suffix = random.RandomId(f"{scope.name}-suffix", byte_length=4, opts=options)
+    return pulumi.Output.concat(scope.name, "-", suffix.hex)
 
 
 def role(scope: Scope, name: str, service: str, policies: Sequence[str]) -> Role:

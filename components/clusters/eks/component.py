@@ -12,7 +12,6 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-import pulumi_random as random
 
 from components.clusters.eks import amazon, nodes
 from components.clusters.eks.addons import AFTER_NODES, BEFORE_NODES, addons, pod_identities
@@ -95,9 +94,7 @@ class EksGpuCluster(Component):
             opts=scope.options(),
         )
         role = amazon.role(scope, "control-plane", amazon.CLUSTERS, CLUSTER_POLICIES)
-        generator = random.Provider(f"{self._name}-random", opts=self.child())
-        suffix = random.RandomId(f"{self._name}-suffix", byte_length=4, opts=self.child(provider=generator))
-        name = pulumi.Output.concat(self._name, "-", suffix.hex)
+        name = amazon.unique_name(scope)
         # Ours before EKS makes it: that one would keep logs for ever, and stay when the cluster goes.
         logs = aws.cloudwatch.LogGroup(
             f"{self._name}-logs",
