@@ -18,7 +18,7 @@ help:
 
 ##@ The embedded environment
 
-.PHONY: up down preview status url key logs kubeconfig recover toolchain
+.PHONY: up down preview status url key logs kubeconfig recover doctor verify preflight toolchain
 up: $(READY) ## bring the stack up on this machine, with all that it needs
 	$(REHEARSE) up --stack $(STACK)
 
@@ -46,6 +46,15 @@ kubeconfig: $(READY) ## print a path for kubectl: KUBECONFIG=$(make kubeconfig) 
 
 recover: $(READY) ## put right what a killed `up` left behind (`make up` does it by itself)
 	$(REHEARSE) ops recover --stack $(STACK)
+
+doctor: $(READY) ## walk each model's chain, and name what is broken, the evidence and the fix: make doctor MODEL=name
+	$(REHEARSE) ops doctor --stack $(STACK) $(MODEL)
+
+verify: $(READY) ## ask the stack whether it does what its configuration promises: OPTIONS="--min-rps 25"
+	$(REHEARSE) ops verify --stack $(STACK) $(OPTIONS)
+
+preflight: $(READY) ## say what would stand in the way of the first `up`, before it: make preflight STACK=tpu
+	$(REHEARSE) preflight --stack $(STACK)
 
 toolchain: $(READY) ## build every tool that is not in the cache yet
 	@$(PY) -m rehearsal.toolchain

@@ -160,6 +160,7 @@ def stack(tenants: int, jwk: Mapping[str, str] | None, kid: str, budget: int = U
             "publicKeys": {kid: {part: jwk[part] for part in ("x", "y")}},
             "tiers": {"benchmark": {"tokensPerMinute": budget}},
             "tenants": {tenant(n): {"tier": "benchmark"} for n in range(tenants)},
+            "verification": False,
         }
     with tempfile.TemporaryDirectory() as scratch:
         recorded = record_stack(raw, Path(scratch)).objects

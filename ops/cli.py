@@ -41,11 +41,26 @@ COMMANDS = {
     "status": Command(
         "ops.status.command", "say whether everything of a stack is Ready, and otherwise what is not"
     ),
+    "rollout": Command("ops.rollout.command", "follow a changed model until every replica runs the change"),
+    "watch": Command(
+        "ops.watch.command",
+        "say what a person must know while a stack comes up, such as nodes that do not come",
+    ),
     "recover": Command("ops.recover.command", "put right what a killed or timed-out `pulumi up` left behind"),
+    "doctor": Command(
+        "ops.doctor.command",
+        "walk each model's chain from node to gateway, and name what is broken and the fix",
+    ),
     "artifacts": Command(
         "ops.artifacts.command", "pin and check the digests of charts, manifests and images"
     ),
+    "verify": Command(
+        "ops.verify.command", "ask a deployed stack whether it does what its configuration promises"
+    ),
     "keys": Command("ops.keys.command", "issue, list and revoke API keys, and change what signs them"),
+    "preflight": Command(
+        "ops.preflight.command", "say before the first `up` what would stand in its way, and the fix"
+    ),
     "usage": Command(
         "ops.usage.command", "sum the requests and tokens of tenants from the gateway's access log"
     ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes.client.api_client import ApiClient
-from kubernetes.config import new_client_from_config
+from kubernetes.config import new_client_from_config, new_client_from_config_dict
 
 from ops.errors import OpsError
 
@@ -73,6 +73,13 @@ class ResourceKind:
         return f"{root}{scope}/{self.plural}{leaf}" + (f"/{subresource}" if subresource else "")
 
 
+def _client(kubeconfig: Path | Mapping[str, Any] | None, context: str | None) -> ApiClient:
+    if isinstance(kubeconfig, Mapping):
+        # Content stays in memory: a file, however short its life, is one that a crash leaves behind.
+        return new_client_from_config_dict(dict(kubeconfig), context, persist_config=False)
+    return new_client_from_config(config_file=str(kubeconfig) if kubeconfig else None, context=context)
+
+
 def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
     """The refusal in an answer: a `metav1.Status`, or whatever a proxy on the way wrote."""
     text = (response.data or b"").decode(errors="replace")
@@ -85,12 +92,10 @@ def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
 
 
 class Kube:
-    """One API server, addressed through a kubeconfig and a context."""
+    """One API server, addressed through a kubeconfig (a file, or its content) and a context."""
 
-    def __init__(self, kubeconfig: Path | None = None, context: str | None = None):
-        self._api: ApiClient = new_client_from_config(
-            config_file=str(kubeconfig) if kubeconfig else None, context=context
-        )
+    def __init__(self, kubeconfig: Path | Mapping[str, Any] | None = None, context: str | None = None):
+        self._api = _client(kubeconfig, context)
         self._kinds: dict[str, dict[str, ResourceKind]] = {}
         self._lock = threading.Lock()
 
@@ -184,6 +189,17 @@ class Kube:
                 return []
             raise
         return [{"apiVersion": api_version, "kind": kind, **item} for item in answer["items"]]
+
+    def log(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> list[str]:
+        """The last lines that a container has written, or that its life before has."""
+        path = f"{self.kind('v1', 'Pod').path(namespace, pod)}/log"
+        query = {
+            "container": container,
+            "tailLines": str(lines),
+            **({"previous": "true"} if previous else {}),
+        }
+        response = self._send("GET", path, query, None, "application/json", 30)
+        return response.data.decode(errors="replace").splitlines()
 
     def create(self, manifest: Manifest, **query: str) -> Manifest:
         """Create an object; an existing one is an `AlreadyExists` refusal."""

@@ -1,7 +1,7 @@
 """The user's own Pulumi CLI: a stack's state, its backend, and the locks on it.
 
-Secrets stay encrypted throughout: the state is exported and imported without
-ever being shown in the clear.
+Secrets stay encrypted: the state is exported and imported without being shown in the
+clear. The one exception is :meth:`Pulumi.opened`, whose answer never leaves memory.
 """
 
 from __future__ import annotations
@@ -75,6 +75,17 @@ class Pulumi:
             if _NO_SUCH_STACK in answer.stderr:
                 return None
             raise OpsError(f"the state of stack {self.stack} cannot be read:\n{answer.stderr.strip()}")
+        return json.loads(answer.stdout)
+
+    def opened(self) -> dict[str, Any]:
+        """The stack's state with its secrets in the clear, for one who takes the one that he needs and drops the rest.
+
+        Works while an update runs, before there are outputs. Raises OpsError where the secrets cannot be decrypted.
+        """
+        answer = self.run("stack", "export", "--stack", self.stack, "--show-secrets")
+        if answer.returncode != 0:
+            # Never its standard output: that may already hold some of them.
+            raise OpsError(f"the secrets of stack {self.stack} cannot be decrypted:\n{answer.stderr.strip()}")
         return json.loads(answer.stdout)
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ The layout is that of `pulumi stack export`, deployment version 3.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,11 @@ _SIGNATURE = "4dabf18193072939515e22adb298388d"  # The key that marks a special 
 def is_secret(value: Any) -> bool:
     """Whether a value is one that the state keeps encrypted."""
     return isinstance(value, Mapping) and _SIGNATURE in value
+
+
+def opened(value: Any) -> Any:
+    """A secret's own value, where the state was exported with its secrets shown; any other value as it is."""
+    return json.loads(value["plaintext"]) if is_secret(value) and "plaintext" in value else value
 
 
 @dataclass(frozen=True, order=True)

@@ -1,6 +1,6 @@
 """The command line of the embedded environment; the Makefile's targets call it.
 
-python -m rehearsal up|down|preview|start|status|url|key|logs|kubeconfig|ops
+python -m rehearsal up|down|preview|preflight|start|status|url|key|logs|kubeconfig|ops
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "up": "bring the stack up on an embedded cluster",
         "preview": "show what `up` would change",
         "start": "start the embedded cluster without a stack",
+        "preflight": "say what would stand in the way of the first `up`",
     }.items():
         verbs.add_parser(verb, help=text).add_argument("--stack", default="dev")
     down = verbs.add_parser("down", help="destroy the stack and end every process")
@@ -83,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         "up": lambda: rehearsal.up(arguments.stack),
         "preview": lambda: rehearsal.preview(arguments.stack),
         "start": lambda: rehearsal.start(arguments.stack) and 0,
+        "preflight": lambda: rehearsal.preflight(arguments.stack),
         "down": lambda: rehearsal.down(arguments.force),
         "status": rehearsal.status,
         "url": rehearsal.url,

@@ -6,6 +6,10 @@ and version that the lock file asks for; a chart that no module carries becomes
 an empty stand-in that says so. `sources.json` tells where each file came from.
 
     charts/<chart>-<version>.tgz    manifests/<name>-<version>.yaml    sources.json
+
+What Google itself puts into a cluster with its Gateway API on is another directory, since no stack installs it:
+
+    <GKE minor>/<name>.json    (lists of CustomResourceDefinitions)
 """
 
 from __future__ import annotations
@@ -13,21 +17,57 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from rehearsal.cloud.releases import RELEASES
 from rehearsal.paths import CHECKOUT
 from rehearsal.toolchain import Store, ToolchainError, Tools, charts, golang
-from rehearsal.toolchain.sources import CHARTS, MANIFESTS, SOURCES, Source, download
+from rehearsal.toolchain.sources import (
+    CHARTS,
+    GOOGLE,
+    MANIFESTS,
+    POOLS,
+    SOURCES,
+    Source,
+    download,
+    google_pins,
+)
 from rehearsal.toolchain.store import Lock, Report, say
 from rehearsal.toolchain.table import requirements
 
 LOCK_FILE = CHECKOUT / "components" / "platform" / "lock.yaml"
 NO_MODULE = "no Go module carries this chart"
 RECIPE = "1"  # raise it when the same pins shall give different files
+
+# GoogleCloudPlatform/gke-gateway-api, apis/networking/v1/healthcheck_types.go after v1.3.0: what it demands, in our
+# words. Unset values are 5 seconds both.
+_PORT = (
+    "has(self.{0}.port) || !has(self.{0}.portSpecification) || self.{0}.portSpecification != 'USE_FIXED_PORT'"
+)
+_CHECKS = tuple(f"{kind}HealthCheck" for kind in ("http", "https", "http2", "grpc", "tcp"))
+ADDED_RULES: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]] = {
+    "healthcheckpolicies.networking.gke.io": {
+        "spec.default": (
+            {
+                "rule": "(has(self.checkIntervalSec) ? self.checkIntervalSec : 5) >= "
+                "(has(self.timeoutSec) ? self.timeoutSec : 5)",
+                "message": "checkIntervalSec must not be less than timeoutSec",
+            },
+        ),
+        "spec.default.config": tuple(
+            {
+                "rule": f"!has(self.{kind}) || {_PORT.format(kind)}",
+                "message": "port must be given with USE_FIXED_PORT",
+            }
+            for kind in _CHECKS
+        ),
+    }
+}
 
 Modules = Mapping[str, Path]
 """The directory of each Go module."""
@@ -74,6 +114,59 @@ def ensure(
                 report(f"packaging {len(lockfile.charts)} charts and {len(lockfile.manifests)} manifests")
                 lock.add(entry, lambda d: fill(d, lockfile, found, pins, tools.binary("helm")))
     return store.path(entry)
+
+
+def ensure_google(
+    report: Report = say,
+    store: Store | None = None,
+    modules: Callable[[str, Lock, Report], Modules] | None = None,
+) -> Path:
+    """The definitions that Google brings, for every GKE minor that is offered; made once and kept in the cache.
+
+    Raises ToolchainError.
+    """
+    pins = {minor: requirements(google_pins(minor)) for minor in RELEASES}
+    # The edition of InferencePool is the platform's own (rehearsal/cloud/releases.py).
+    own = {GOOGLE[POOLS].module: requirements(SOURCES)[GOOGLE[POOLS].module]}
+    store = store or Store()
+    sources = {name: asdict(source) for name, source in GOOGLE.items()}
+    content = json.dumps([RECIPE, pins, own, sources, ADDED_RULES], sort_keys=True)
+    entry = f"google/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    if not store.has(entry):
+        with store.lock(report) as lock:
+            if not store.has(entry):
+                report("fetching the definitions that Google's Gateway API brings")
+                fetch = modules or _download_google
+                found = {minor: fetch(minor, lock, report) for minor in RELEASES}
+                lock.add(entry, lambda d: fill_google(d, found))
+    return store.path(entry)
+
+
+def fill_google(directory: Path, modules: Mapping[str, Modules]) -> None:
+    """One file for every source and minor, with nothing but definitions in it."""
+    for minor, found in modules.items():
+        (directory / minor).mkdir()
+        for name, source in GOOGLE.items():
+            documents = yaml.safe_load_all(_concatenate(found[source.module], source.path))
+            kept = [_stricter(d) for d in documents if d and d["kind"] == "CustomResourceDefinition"]
+            (directory / minor / f"{name}.json").write_text(json.dumps(kept, sort_keys=True))
+
+
+def _stricter(definition: dict[str, Any]) -> dict[str, Any]:
+    """A definition with the rules that Google added after the last edition that can be had as a module."""
+    for path, rules in ADDED_RULES.get(definition["metadata"]["name"], {}).items():
+        for version in definition["spec"]["versions"]:
+            place = version["schema"]["openAPIV3Schema"]
+            for name in path.split("."):
+                place = place["properties"][name]
+            place["x-kubernetes-validations"] = [*place.get("x-kubernetes-validations", ()), *rules]
+    return definition
+
+
+def _download_google(minor: str, lock: Lock, report: Report) -> Modules:
+    go = golang.find(lock, report)
+    own = download(go, lock, report)
+    return {**own, **download(go, lock, report, google_pins(minor))}
 
 
 def read_lock_file(file: Path = LOCK_FILE) -> Lockfile:

@@ -32,11 +32,15 @@ PYTHONPATH="{checkout}" exec "{python}" -m {module} "$@"
 # What runs in pods for programs that cannot be had, or not as they come in their images.
 COMMANDS = {
     "vllm": "rehearsal.model_server",
+    "ray": "rehearsal.model_server.ray",
     "proxyv2": "rehearsal.gateway",
+    "pod-python": "rehearsal.stand_ins.pod_python",
+    "gcloud": "rehearsal.cloud.gcloud",
     "gke-gcloud-auth-plugin": "rehearsal.cloud.auth_plugin",
+    "aws": "rehearsal.cloud.aws_cli",
 }
 # Simulated provider plugins, under the version of the SDK that asks for them.
-PLUGINS = ("gcp", "kubernetes", "random")
+PLUGINS = ("aws", "gcp", "kubernetes", "random")
 
 
 def environment(paths: Paths) -> dict[str, str]:
@@ -53,6 +57,8 @@ def environment(paths: Paths) -> dict[str, str]:
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONUNBUFFERED": "1",
+        # The embedded cluster's authority stands for the public ones: one of those signs for Google's DNS endpoint.
+        "SSL_CERT_FILE": str(paths.cluster / "pki" / "ca.crt"),
     }
 
 

@@ -90,6 +90,18 @@ class Processes:
             return "(no log)"
         return "\n".join(text.splitlines()[-lines:])
 
+    def stop(self, name: str) -> None:
+        """End the process that we started as `name`, if it is there, and forget it."""
+        try:
+            pid = self.pid(name)
+        except (OSError, ValueError, KeyError):
+            return
+        if _is_ours(pid, self._paths.root):
+            _end([pid], self._paths.root)
+        if child := self._children.pop(name, None):
+            child.wait()
+        self._file(name).unlink(missing_ok=True)
+
     def stop_all(self) -> list[int]:
         """End every process of this rehearsal, however it was started; returns the ids ended."""
         ended = list(_ours(self._paths.root))

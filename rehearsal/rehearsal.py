@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ops.keys.publish import UP_COMMAND
 from ops.kube import Kube
-from rehearsal import address, artifacts, engine, keys, toolchain
+from ops.verify.doors import OPTIONS
+from rehearsal import address, artifacts, engine, keys, preflight, toolchain
+from rehearsal.cloud import storage_classes
 from rehearsal.cluster.control_plane import ControlPlane
 from rehearsal.node import nodes
 from rehearsal.node.shapes import shapes
@@ -21,9 +24,12 @@ from rehearsal.paths import CHECKOUT, Paths, stack_file
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
 from rehearsal.toolchain.store import default_root
-from stacks.config import StackConfig, load_stack_file
+from stacks.config import ExistingCluster, StackConfig, load_stack_file
+from stacks.translate import model_headers
 
 AGENT_SECONDS = 30.0
+# For a last look, when the `up` beside it has ended.
+WATCH_SECONDS = 20.0
 NOTHING = "nothing is running: start with `make up`"
 
 
@@ -63,8 +69,6 @@ class Rehearsal:
         if self.stack is None:
             raise Refused(NOTHING)
         gateway = self.config(self.stack).gateway
-        if gateway.kind != "istio":
-            raise Refused(f"the gateway is {gateway.kind}'s, which a rehearsal has no program for")
         return address.find(self.kube(), gateway.namespace, gateway.name, self.paths.work)
 
     # -- verbs -------------------------------------------------------------------------------------
@@ -79,10 +83,12 @@ class Rehearsal:
         (self.paths.root / "stack").write_text(stack)
         keys_before = keys.remembered(self.paths, stack)
         engine.copy_stack(self.paths, stack, charts)
-        keys.publish(self.paths, stack, keys_before, self._quiet_ops)
+        keys.publish(self.paths, stack, keys_before, self.quiet_ops)
         config = self.config(stack)
+        if config.gateway.kind == "gke":
+            self._link_google()
         with self.progress.phase("control plane"):
-            self._link(tools)
+            self.link(tools)
             context = getattr(config.cluster, "context", "rehearsal")
             kube = ControlPlane(self.paths, self.processes, tools.binary).start((context,))
             self._start_agent(kube, config)
@@ -95,7 +101,7 @@ class Rehearsal:
         status = self.ops("recover", "--stack", stack)
         if status:
             return status
-        with self.progress.phase(f"pulumi up ({stack})"):
+        with self.progress.phase(f"pulumi up ({stack})"), self._watched(stack):
             status = self.engine("up", stack)
         if status == 0:
             self._print_next_steps(stack, time.monotonic() - began)
@@ -105,6 +111,10 @@ class Rehearsal:
         """Run the stack's preview on a started environment."""
         self.start(stack)
         return self.engine("preview", stack)
+
+    def preflight(self, stack: str) -> int:
+        """Say what would stand in the way of the stack's first `up`; needs nothing running."""
+        return preflight.run(self, stack)
 
     def down(self, force: bool = False) -> int:
         """Destroy the stack, end every process of this rehearsal and delete its files."""
@@ -159,7 +169,21 @@ class Rehearsal:
         """Run `python -m ops` against this rehearsal; returns its exit status."""
         if self.stack is None:
             raise Refused(NOTHING)
-        return self._run("ops", *arguments)
+        return self.asked(*arguments)
+
+    def asked(self, *arguments: str) -> int:
+        """As :meth:`ops`, whether a stack is up or not."""
+        doors = self.doors() if arguments[:1] == ("verify",) else {}
+        return self._run("ops", *arguments, more={**doors, **preflight.google(self, arguments)})
+
+    def doors(self) -> dict[str, str]:
+        """A variable that tells `ops verify` where the gateway answers; none while it does not."""
+        try:
+            found = self.address()
+        except (Refused, address.NoAddress):
+            return {}
+        gateway = self.config(self.stack or "").gateway
+        return {OPTIONS: json.dumps(found.options(self.kube(), gateway.namespace, gateway.name))}
 
     def environment(self) -> dict[str, str]:
         """The environment of the engine and of operations: nothing of the user's."""
@@ -167,7 +191,8 @@ class Rehearsal:
         up = [sys.executable, "-m", "rehearsal.engine", "up", *([self.stack] if self.stack else [])]
         return self.processes.environment({**engine.environment(self.paths), UP_COMMAND: shlex.join(up)})
 
-    def _quiet_ops(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def quiet_ops(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run `python -m ops` with its output captured."""
         return subprocess.run(
             [sys.executable, "-m", "ops", *arguments],
             env=self.environment(),
@@ -177,11 +202,25 @@ class Rehearsal:
             check=False,
         )
 
-    def _run(self, module: str, *arguments: str) -> int:
+    @contextlib.contextmanager
+    def _watched(self, stack: str) -> Iterator[None]:
+        """`python -m ops watch` beside an `up`: it ends with it, and its own end changes nothing."""
+        command = [sys.executable, "-m", "ops", "watch", "--stack", stack]
+        watch = subprocess.Popen(command, env=self.environment(), cwd=self.paths.work)
+        try:
+            yield
+        finally:
+            watch.terminate()
+            try:
+                watch.wait(WATCH_SECONDS)
+            except subprocess.TimeoutExpired:
+                watch.kill()
+                watch.wait()
+
+    def _run(self, module: str, *arguments: str, more: Mapping[str, str] | None = None) -> int:
         command = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(
-            command, env=self.environment(), cwd=self._directory(module), check=False
-        ).returncode
+        environment = {**self.environment(), **(more or {})}
+        return subprocess.run(command, env=environment, cwd=self._directory(module), check=False).returncode
 
     def _directory(self, module: str) -> Path:
         return CHECKOUT if module == "rehearsal.engine" else self.paths.work
@@ -194,7 +233,8 @@ class Rehearsal:
         if self.stack not in (None, stack):
             raise Refused(f"this checkout rehearses the stack {self.stack!r} now: `make down` first")
 
-    def _link(self, tools: toolchain.Tools) -> None:
+    def link(self, tools: toolchain.Tools) -> None:
+        """Put every program where the engine, operations and pods find it."""
         for name in tools.names():
             link = self.paths.bin / name
             if not link.is_symlink() or link.resolve() != tools.binary(name):
@@ -202,10 +242,19 @@ class Rehearsal:
                 link.symlink_to(tools.binary(name))
         engine.install_commands(self.paths)
 
+    def _link_google(self) -> None:
+        """Lay what Google brings into a cluster where the simulated Google finds it."""
+        found, link = artifacts.ensure_google(self.progress.say), self.paths.root / "google"
+        if not link.is_symlink() or link.resolve() != found:
+            link.unlink(missing_ok=True)
+            link.symlink_to(found)
+
     def _start_agent(self, kube: Kube, config: StackConfig) -> None:
         wanted = shapes(config)
         for shape in wanted:
             nodes.ensure(kube, shape)
+        if isinstance(config.cluster, ExistingCluster):
+            storage_classes.bring(kube, storage_classes.local(), nodes.MANAGER)
         env = {"REHEARSAL_DIR": str(self.paths.root), "PYTHONPATH": str(CHECKOUT)}
         self.processes.start("agent", [sys.executable, "-m", "rehearsal.agent"], env)
 
@@ -241,6 +290,7 @@ def _request(config: StackConfig, gateway: address.Address) -> str:
         lines += [
             f"  curl {gateway.url}/v1/chat/completions {gateway.curl}".rstrip() + " \\",
             *(['    -H "Authorization: Bearer $KEY" \\'] if config.access else []),
+            *([f"    -H '{chosen}' \\"] if (chosen := model_headers(config).get(name)) else []),
             "    -H 'Content-Type: application/json' \\",
             f"    -d '{json.dumps(body)}'",
         ]

@@ -21,6 +21,7 @@ from stacks.layers import build_cluster, build_platform, build_serving
 from stacks.ledger import key_problems
 from stacks.limits import limits
 from stacks.reach import reachable
+from stacks.rollouts import announcement, rollouts
 
 
 def main() -> None:
@@ -48,6 +49,9 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
         raise ConfigError(problems)
     if config.cluster.kind == "existing":
         _check_kubeconfig(config)
+    if pulumi.runtime.is_dry_run() and config.models:
+        # Outputs show in a preview only where they change, and what a change takes is mostly as it was.
+        pulumi.log.info(announcement(config))
     lock = load_lock()
     managed, provided = translate.operators(config)
     charts = (spec.name for spec in releases_of(managed, translate.kserve_args(config)))
@@ -60,9 +64,11 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
         "gateway_address": serving.gateway.address,
         "base_url": serving.gateway.url.apply(lambda url: f"{url}/v1"),
         "model_urls": serving.urls,
+        **({"model_headers": headers} if (headers := translate.model_headers(config)) else {}),
         "model_namespaces": {name: model.namespace for name, model in sorted(config.models.items())},
         "load_budgets_seconds": {name: m.load_budget_seconds for name, m in sorted(config.models.items())},
         **({} if cluster.kubeconfig is None else {"kubeconfig": cluster.kubeconfig}),
+        "rollouts": {name: str(plan) for name, plan in rollouts(config).items()},
         "power": config.power,
         "estimate": summary(config),
         "time_to_ready": translate.time_to_ready(config),

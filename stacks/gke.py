@@ -17,7 +17,6 @@ from components.clusters.gke.args import (
 from stacks.config import Problem, StackConfig
 from stacks.config.errors import path_of
 from stacks.config.gke import GkeCluster, GkePool
-from stacks.config.rules.gke import PROXY_ONLY
 from stacks.translate import operators
 
 # Pulumi's name of the component, and with it the beginning of its parts' names.
@@ -82,7 +81,7 @@ def _network(config: StackConfig, cluster: GkeCluster) -> NetworkArgs:
         nodes=network.nodes,
         pods=network.pods,
         services=network.services,
-        proxy_only=(network.proxy_only or PROXY_ONLY) if wanted else None,
+        proxy_only=network.proxies if wanted else None,
     )
 
 
@@ -97,6 +96,7 @@ def _pool(pool: GkePool, cluster: GkeCluster) -> TpuPoolArgs:
         max_nodes=pool.max_nodes,
         zones=pool.zones or (cluster.zone,),
         capacity=pool.capacity,
+        keep=pool.keep,
         reservation=pool.reservation,
         max_run_hours=pool.max_run_hours or FLEX_START_HOURS,
         disk_gib=pool.disk_gib,

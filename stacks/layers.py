@@ -9,6 +9,7 @@ import pulumi
 from components.clusters.existing import ExistingCluster
 from components.clusters.handle import ClusterHandle
 from components.platform.artifacts import Artifacts
+from components.platform.cluster_autoscaler import AutoscalerArgs
 from components.platform.lock import Lock
 from components.platform.platform import Platform, PlatformArgs, PlatformHandle
 from components.serving.gateway import InferenceGateway, InferenceGatewayArgs
@@ -16,8 +17,10 @@ from components.serving.handle import GatewayHandle, NamespaceHandle
 from components.serving.isolation import ModelNamespace, ModelNamespaceArgs
 from components.serving.model_service import ModelService, ModelServiceArgs
 from components.serving.monitoring import Monitoring, MonitoringArgs
-from stacks import gke, translate
-from stacks.config import Secrets, StackConfig
+from components.serving.rollouts import RoomMaker, RoomMakerArgs
+from stacks import eks, gke, translate
+from stacks.config import EksCluster, Secrets, StackConfig
+from stacks.rollouts import rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,10 @@ def build_cluster(config: StackConfig) -> ClusterHandle:
         from components.clusters.gke.component import GkeTpuCluster
 
         return GkeTpuCluster(gke.NAME, gke.gke_cluster_args(config)).handle
+    if config.cluster.kind == "eks":
+        from components.clusters.eks.component import EksGpuCluster
+
+        return EksGpuCluster(eks.NAME, eks.eks_cluster_args(config)).handle
     return ExistingCluster("cluster", translate.existing_cluster(config.cluster)).handle
 
 
@@ -52,8 +59,16 @@ def build_platform(
         artifacts=artifacts,
         kserve=translate.kserve_args(config),
         kubectl_image=lock.images["kubectl"].pinned,
+        google_class=translate.google_class(config),
+        autoscaler=_autoscaler(config, cluster),
     )
     return Platform("platform", args, on(cluster)).handle
+
+
+def _autoscaler(config: StackConfig, cluster: ClusterHandle) -> AutoscalerArgs | None:
+    if not isinstance(config.cluster, EksCluster) or cluster.name is None:
+        return None
+    return AutoscalerArgs(cluster=cluster.name, region=config.cluster.region)
 
 
 def build_serving(
@@ -70,11 +85,14 @@ def build_serving(
         spec=translate.gateway_spec(config),
         requests=translate.requests(config, stack, lock),
         certificate=translate.certificate(config),
+        proxies=translate.proxies(config),
         monitoring=scraper,
         after=(*cluster.ready, *platform.gateway),
     )
     gateway = InferenceGateway("gateway", args, on(cluster)).handle
-    homes = {name: _namespace(name, config, secrets, cluster) for name in translate.namespaces(config)}
+    homes = {
+        name: _namespace(name, config, secrets, cluster, platform) for name in translate.namespaces(config)
+    }
     urls = {}
     for name, model in sorted(config.models.items()):
         model_args = ModelServiceArgs(
@@ -83,22 +101,31 @@ def build_serving(
             namespace=homes[model.namespace],
             tls=platform.tls,
             monitoring=scraper,
-            request_timeout_seconds=translate.request_timeout(config, model),
+            request_timeout_seconds=model.request_timeout_seconds,
             after=(*cluster.ready, *platform.ready),
         )
         urls[name] = ModelService(name, model_args, on(cluster)).url
+        if rollout(config, name).in_place:
+            room = RoomMakerArgs(
+                model=name, namespace=homes[model.namespace], image=lock.images["python"].pinned
+            )
+            RoomMaker(f"{name}-room", room, on(cluster))
     if scraped := translate.monitoring_spec(config):
         after = (gateway.resource, *(home.resource for home in homes.values()))
         Monitoring("monitoring", MonitoringArgs(spec=scraped, after=after), on(cluster))
     return Serving(gateway=gateway, urls=urls)
 
 
-def _namespace(name: str, config: StackConfig, secrets: Secrets, cluster: ClusterHandle) -> NamespaceHandle:
+def _namespace(
+    name: str, config: StackConfig, secrets: Secrets, cluster: ClusterHandle, platform: PlatformHandle
+) -> NamespaceHandle:
     args = ModelNamespaceArgs(
         namespace=name,
         gateway=config.gateway.name,
         hf_token=secrets.hf_token,
         pull_secret=secrets.pull_secret if config.platform.image_pull_secret else None,
         after=cluster.ready,
+        spans_hosts=translate.spans_hosts(name, config),
+        platform=platform.ready,
     )
     return ModelNamespace(f"namespace-{name}", args, on(cluster)).handle

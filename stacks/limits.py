@@ -11,17 +11,6 @@ from stacks.config import Problem, StackConfig
 from stacks.config.errors import path_of
 
 
-def _cluster(config: StackConfig) -> Problem | None:
-    if config.cluster.kind in ("existing", "gke"):
-        return None
-    return Problem(
-        path_of("cluster", "kind"),
-        f"this release has no component for {config.cluster.kind} yet",
-        "no cluster would be created",
-        "create the cluster yourself and name its context with kind: existing",
-    )
-
-
 def _access(config: StackConfig) -> Problem | None:
     if config.access is None or config.access.keys == "signed":
         return None
@@ -30,17 +19,6 @@ def _access(config: StackConfig) -> Problem | None:
         "this release has no component for opaque keys yet",
         "no key could be looked up",
         "use signed",
-    )
-
-
-def _gateway(config: StackConfig) -> Problem | None:
-    if config.gateway.kind == "istio":
-        return None
-    return Problem(
-        path_of("gateway", "kind"),
-        f"this release has no component for gateway kind {config.gateway.kind} yet",
-        "no gateway would be created",
-        "use istio",
     )
 
 
@@ -55,7 +33,7 @@ def _power(config: StackConfig) -> Problem | None:
     )
 
 
-_LIMITS: tuple[Callable[[StackConfig], Problem | None], ...] = (_cluster, _access, _gateway, _power)
+_LIMITS: tuple[Callable[[StackConfig], Problem | None], ...] = (_access, _power)
 
 
 def limits(config: StackConfig) -> list[Problem]:

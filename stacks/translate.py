@@ -20,14 +20,16 @@ from components.serving.manifests.cache import CacheSpec
 from components.serving.manifests.certificate import NAME as CERTIFICATE
 from components.serving.manifests.certificate import CertificateSpec
 from components.serving.manifests.chain import ChainSpec
-from components.serving.manifests.gateway import GatewaySpec
+from components.serving.manifests.gateway import MODEL_HEADER, GatewaySpec, model_name
 from components.serving.manifests.llm_service import ModelSpec
 from components.serving.manifests.lua import LuaAccess, LuaModel, LuaTenant, requests_source
 from components.serving.manifests.monitoring import ModelTarget, MonitoringSpec
 from components.serving.manifests.network_policy import Peer
+from components.serving.manifests.rollout import grace_seconds
 from components.serving.manifests.token_limits import LimitsSpec
 from stacks.config import Access, ExistingCluster, Model, StackConfig
 from stacks.config.existing import ExistingAccelerator
+from stacks.rollouts import rollout
 
 # The platform's operators by their keys in the configuration.
 _OPERATORS = {
@@ -67,10 +69,17 @@ def _pool(pool: ExistingAccelerator) -> AcceleratorPool:
 
 def operators(config: StackConfig) -> tuple[frozenset[str], tuple[str, ...]]:
     """The operators that this stack installs, and those that are there already."""
-    wanted = {name: getattr(config.platform, key) for key, name in _OPERATORS.items()}
+    # Parts without an owner come with the gateway's kind.
+    istio = config.gateway.kind == "istio"
+    gateways = "managed" if istio else "provided"
+    wanted = {name: getattr(config.platform, key) or gateways for key, name in _OPERATORS.items()}
     wanted["gpu-operator"] = config.gpu_operator
+    if config.cluster.kind == "eks":
+        wanted["cluster-autoscaler"] = "managed"
     managed = frozenset(name for name, owner in wanted.items() if owner == "managed")
-    return managed, tuple(sorted(wanted.keys() - managed))
+    # Google's gateway does without Istio, so it need not be there.
+    there = wanted.keys() if istio else wanted.keys() - {"istio"}
+    return managed, tuple(sorted(there - managed))
 
 
 def artifact_source(config: StackConfig) -> ArtifactSource:
@@ -83,6 +92,8 @@ def gateway_spec(config: StackConfig) -> GatewaySpec:
     """The Gateway."""
     gateway = config.gateway
     tls = gateway.tls if gateway.encrypted else None
+    managed = tls.certificate_manager if tls else None
+    google = google_class(config) is not None
     return GatewaySpec(
         name=gateway.name,
         namespace=gateway.namespace,
@@ -90,9 +101,35 @@ def gateway_spec(config: StackConfig) -> GatewaySpec:
         internal=gateway.exposure == "internal",
         cloud=_CLOUDS[config.cluster.kind],
         host=gateway.host,
-        tls_secret=(tls.secret_name or CERTIFICATE) if tls else None,
-        marks=monitoring.STATS if config.platform.monitoring != "none" else {},
+        tls_secret=(tls.secret_name or CERTIFICATE) if tls and not managed else None,
+        certificate=managed,
+        google=google,
+        marks=monitoring.STATS if config.platform.monitoring != "none" and not google else {},
     )
+
+
+def google_class(config: StackConfig) -> str | None:
+    """The class of Google's gateway; None where the gateway is another."""
+    return config.gateway.gateway_class if config.gateway.kind == "gke" else None
+
+
+def proxies(config: StackConfig) -> tuple[str, ...]:
+    """Address blocks that Google's gateway sends requests from; none where the gateway runs in the cluster."""
+    if config.gateway.kind != "gke":
+        return ()
+    if config.cluster.kind == "gke":
+        return (config.cluster.network.proxies,)
+    return (config.gateway.proxy_only,)
+
+
+def model_headers(config: StackConfig) -> dict[str, str]:
+    """The header that chooses each model at the base URL, where no program of ours reads the body for its name."""
+    if config.gateway.kind != "gke":
+        return {}
+    return {
+        name: f"{MODEL_HEADER}: {model_name(model.namespace, model.served_name or name)}"
+        for name, model in sorted(config.models.items())
+    }
 
 
 def certificate(config: StackConfig) -> CertificateSpec | None:
@@ -123,7 +160,8 @@ def monitoring_spec(config: StackConfig) -> MonitoringSpec | None:
     return MonitoringSpec(
         system=config.platform.monitoring,
         namespace=home,
-        gateway=config.gateway.name,
+        # Google's has no pods, and metrics of its own (loadbalancing.googleapis.com).
+        gateway=config.gateway.name if config.gateway.kind == "istio" else None,
         gateway_namespace=config.gateway.namespace,
         marks=config.platform.monitoring_labels,
         tls=kserve_args(config).tls,
@@ -180,6 +218,7 @@ def _lua_models(config: StackConfig) -> list[LuaModel]:
             namespace=model.namespace,
             names=(model.served_name or name,),
             multiplier=prices.get(name, 1.0),
+            asleep=config.power == "asleep" or model.replicas == 0,
         )
         for name, model in sorted(config.models.items())
     ]
@@ -190,7 +229,12 @@ def _lua_access(access: Access) -> LuaAccess:
         name: LuaTenant(tier=tenant.tier, models=tenant.models)
         for name, tenant in sorted(access.tenants.items())
     }
-    return LuaAccess(tenants=tenants, revoked=tuple(sorted(access.revoked)), measure=access.limit_by)
+    return LuaAccess(
+        tenants=tenants,
+        revoked=tuple(sorted(access.revoked)),
+        measure=access.limit_by,
+        verified=tuple(sorted(access.tiers)) if access.verification else (),
+    )
 
 
 def _limits(config: StackConfig, access: Access, lock: Lock) -> LimitsSpec:
@@ -233,14 +277,16 @@ def time_to_ready(config: StackConfig) -> dict[str, Any]:
     }
 
 
-def request_timeout(config: StackConfig, model: Model) -> int | None:
-    """The route's timeout in seconds; None for Google's gateway, which refuses timeouts in routes."""
-    return model.request_timeout_seconds if config.gateway.kind == "istio" else None
-
-
 def namespaces(config: StackConfig) -> tuple[str, ...]:
     """The namespaces of the models."""
     return tuple(sorted({model.namespace for model in config.models.values()}))
+
+
+def spans_hosts(namespace: str, config: StackConfig) -> bool:
+    """Whether a replica of one of the namespace's models has several hosts."""
+    pools = config.cluster.accelerators
+    here = (model for model in config.models.values() if model.namespace == namespace)
+    return any(pools[model.accelerator].shape().nodes_per_replica > 1 for model in here)
 
 
 def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPool], lock: Lock) -> ModelSpec:
@@ -259,6 +305,7 @@ def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPo
         image=image,
         resource=accelerator.resource,
         chips=config.tensor_parallel(model),
+        hosts=pool.nodes_per_replica,
         node_selector=pool.node_selector,
         tolerations=pool.tolerations,
         args=_engine_args(config, model, accelerator),
@@ -267,6 +314,8 @@ def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPo
         memory=resources.memory if resources else None,
         ephemeral_storage=resources.ephemeral_storage if resources else None,
         load_budget_seconds=model.load_budget_seconds,
+        starts=rollout(config, name).starts,
+        grace_seconds=grace_seconds(model.request_timeout_seconds),
         routing=model.routing,
         pickers=model.pickers,
         picker_fails_open=model.picker_failure_mode == "open",

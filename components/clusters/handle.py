@@ -35,6 +35,7 @@ class ClusterHandle:
     `provider` is the one Kubernetes provider of the cluster. `ready` are resources that must exist
     before pods can run; the provider itself depends on what the API needs to be usable.
     `description` names the cluster for people; `kubeconfig` is secret, and None where the user has his own.
+    `name` is the cloud's name of a cluster that the stack makes.
     """
 
     provider: pulumi.ProviderResource
@@ -43,3 +44,4 @@ class ClusterHandle:
     description: str
     ready: tuple[pulumi.Resource, ...] = ()
     kubeconfig: pulumi.Output[str] | None = None
+    name: pulumi.Output[str] | None = None

@@ -78,6 +78,8 @@ KNOWN_MODELS: Mapping[str, ModelArchitecture] = MappingProxyType(
         # parameters (10^9), layers, KV heads, head size, query heads, context
         "Qwen/Qwen3-0.6B": _dense(0.60, 28, 8, 128, 16, 40960),
         "Qwen/Qwen2.5-3B-Instruct": _dense(3.09, 36, 2, 128, 16, 32768),
+        # Not gated, and too large for one machine with four TPU v6e chips.
+        "Qwen/Qwen2.5-72B-Instruct": _dense(72.71, 80, 8, 128, 64, 32768),
         "google/gemma-2b": _dense(2.51, 18, 1, 256, 8, 8192),
         "meta-llama/Meta-Llama-3-8B-Instruct": _dense(8.03, 32, 8, 128, 32, 8192),
         "mistralai/Mistral-Small-24B-Instruct-2501": _MISTRAL_SMALL,

@@ -21,6 +21,14 @@ def workload(model: str) -> str:
     return f"{model}-kserve"
 
 
+def group_set(model: str) -> str:
+    """The LeaderWorkerSet that KServe makes for a model on several hosts (`workload_multi_node.go`).
+
+    The StatefulSet of its leaders and the headless Service of all its pods have the same name (LeaderWorkerSet 0.8).
+    """
+    return f"{model}-kserve-mn"
+
+
 def workload_service(model: str) -> str:
     """The Service in front of a model's pods (`workload.go`)."""
     return f"{model}-kserve-workload-svc"

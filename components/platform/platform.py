@@ -11,29 +11,44 @@ from components.clusters.objects import KubernetesObject, KubernetesPatch
 from components.core import labels
 from components.core.base import Component
 from components.core.manifest import Manifest, manifest
-from components.platform import cert_manager, gpu_operator, istio, kserve, lws
+from components.platform import (
+    cert_manager,
+    cluster_autoscaler,
+    google_gateway,
+    gpu_operator,
+    istio,
+    kserve,
+    lws,
+)
 from components.platform.artifacts import Artifacts
+from components.platform.cluster_autoscaler import AutoscalerArgs
 from components.platform.crds import GATEWAY_API, INFERENCE_EXTENSION, shared_definitions
 from components.platform.helm_release import helm_release
 from components.platform.kserve import KServeArgs
 from components.platform.release import ReleaseSpec
-from components.platform.webhook_check import DEADLINE_SECONDS, webhook_check
+from components.platform.webhook_check import webhook_check
 
 # Operators by the name that stacks use, and the manifests among them.
 BUNDLES = {"gateway-api": GATEWAY_API, "inference-extension": INFERENCE_EXTENSION}
 # What makes a Gateway into a gateway with a certificate.
-GATEWAY_NEEDS = (istio.ISTIOD, cert_manager.NAME)
-OPERATORS = ("cert-manager", "istio", "leader-worker-set", "kserve", "gpu-operator")
+GATEWAY_NEEDS = (istio.ISTIOD, cert_manager.NAME, google_gateway.NAME)
+OPERATORS = ("cluster-autoscaler", "cert-manager", "istio", "leader-worker-set", "kserve", "gpu-operator")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformArgs:
-    """`managed` are the operators to install, by name; `kubectl_image` asks KServe's webhooks."""
+    """`managed` are the operators to install, by name; `kubectl_image` asks KServe's webhooks.
+
+    `google_class` is the class of Google's gateway, which brings the definitions of both gateway APIs;
+    None where the stack's gateway is another. `autoscaler` are the settings of the operator of that name.
+    """
 
     managed: frozenset[str]
     artifacts: Artifacts
     kserve: KServeArgs
     kubectl_image: str
+    google_class: str | None = None
+    autoscaler: AutoscalerArgs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +68,12 @@ class PlatformHandle:
     tls: bool
 
 
-def releases_of(managed: Iterable[str], kserve_args: KServeArgs) -> tuple[ReleaseSpec, ...]:
+def releases_of(
+    managed: Iterable[str], kserve_args: KServeArgs, autoscaler: AutoscalerArgs | None = None
+) -> tuple[ReleaseSpec, ...]:
     """The Helm releases of the named operators, each after those it needs."""
     table = {
+        "cluster-autoscaler": lambda: cluster_autoscaler.releases(autoscaler),
         "cert-manager": cert_manager.releases,
         "istio": istio.releases,
         "leader-worker-set": lws.releases,
@@ -84,9 +102,11 @@ class Platform(Component):
         self._steps: dict[str, tuple[pulumi.Resource, ...]] = {}
         self._needed: set[str] = set()
         self._kept: set[str] = set()
-        specs = releases_of(args.managed, args.kserve)
+        specs = releases_of(args.managed, args.kserve, args.autoscaler)
         for bundle in manifests_of(args.managed):
             self._define_bundle(bundle)
+        if args.google_class is not None:
+            self._define_google_check(args.google_class)
         namespaces = self._define_namespaces(spec.namespace for spec in specs)
         for spec in specs:
             if spec.name == kserve.PRESETS:
@@ -129,20 +149,33 @@ class Platform(Component):
         # Two words, because an operator's namespace often has the operator's name.
         self._steps[spec.name] = (helm_release(f"{self._name}-release-{spec.name}", spec, chart, options),)
 
+    def _define_google_check(self, gateway_class: str) -> None:
+        """What Google defines is there when its check is done, as ours is when it is applied."""
+        objects = google_gateway.google_gateway_check(self._args.kubectl_image, gateway_class)
+        done = self._define_check(google_gateway.NAME, objects, ())
+        self._steps |= dict.fromkeys((google_gateway.NAME, GATEWAY_API, INFERENCE_EXTENSION), done)
+
     def _define_webhook_check(self) -> None:
         version = self._args.artifacts.versions[kserve.LLM_RESOURCES]
-        after: tuple[pulumi.Resource, ...] = self._after((kserve.LLM_RESOURCES,))
-        for role, item in webhook_check(self._args.kubectl_image, version):
+        objects = webhook_check(self._args.kubectl_image, version)
+        after = self._after((kserve.LLM_RESOURCES,))
+        self._steps[kserve.WEBHOOK_CHECK] = self._define_check(kserve.WEBHOOK_CHECK, objects, after)
+
+    def _define_check(
+        self, name: str, objects: Iterable[tuple[str, Manifest]], after: tuple[pulumi.Resource, ...]
+    ) -> tuple[pulumi.Resource, ...]:
+        """A check's objects one after the other, the job last; returns the job."""
+        for role, item in objects:
+            job = item["kind"] == "Job"
+            seconds = item["spec"]["activeDeadlineSeconds"] + 30 if job else 0
             options = self.child(
                 depends_on=list(after),
                 # A job cannot change, and its name is taken until it is gone.
-                delete_before_replace=True if role == "job" else None,
-                custom_timeouts=pulumi.CustomTimeouts(create=f"{DEADLINE_SECONDS + 30}s")
-                if role == "job"
-                else None,
+                delete_before_replace=True if job else None,
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s") if job else None,
             )
-            after = (*after, KubernetesObject(f"{self._name}-{kserve.WEBHOOK_CHECK}-{role}", item, options))
-        self._steps[kserve.WEBHOOK_CHECK] = after[-1:]
+            after = (*after, KubernetesObject(f"{self._name}-{name}-{role}", item, options))
+        return after[-1:]
 
     def _after(self, needs: tuple[str, ...]) -> tuple[pulumi.Resource, ...]:
         """What is registered for the needs; those that somebody else provides are there already."""

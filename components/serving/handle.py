@@ -12,8 +12,9 @@ import pulumi
 class GatewayHandle:
     """A programmed gateway.
 
-    `section` is the listener for models, `peers` where its traffic comes from (for network
-    policies), `address` unknown until it is programmed. `istio` says whether Istio's own objects steer it.
+    `section` is the listener for models, `peers` where its traffic comes from and `probers` who asks for the
+    health of its backends (for network policies), `address` unknown until it is programmed. `google`
+    says whether it is Google's own, else Istio's objects steer it.
     """
 
     name: str
@@ -21,10 +22,11 @@ class GatewayHandle:
     section: str
     host: str | None
     peers: tuple[dict[str, Any], ...]
-    istio: bool
+    google: bool
     resource: pulumi.Resource
     address: pulumi.Output[str]
     url: pulumi.Output[str]
+    probers: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

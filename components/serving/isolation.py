@@ -10,18 +10,24 @@ from components.clusters.objects import KubernetesObject
 from components.core.base import Component
 from components.serving.handle import NamespaceHandle
 from components.serving.manifests import namespace as manifests
-from components.serving.manifests import network_policy
+from components.serving.manifests import network_policy, preset
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelNamespaceArgs:
-    """`gateway` is the Gateway whose routes may come from here; the secrets are Outputs or None."""
+    """`gateway` is the Gateway whose routes may come from here; the secrets are Outputs or None.
+
+    `spans_hosts` says whether a model here has replicas of several hosts; what knows the kinds of KServe is then
+    in `platform`.
+    """
 
     namespace: str
     gateway: str
     hf_token: pulumi.Output[str] | None = None
     pull_secret: pulumi.Output[str] | None = None
     after: tuple[pulumi.Resource, ...] = ()
+    spans_hosts: bool = False
+    platform: tuple[pulumi.Resource, ...] = ()
 
 
 class ModelNamespace(Component):
@@ -44,7 +50,10 @@ class ModelNamespace(Component):
         if args.pull_secret is not None:
             objects["image-pull"] = manifests.pull_secret(here, args.pull_secret)
         inside = self.child(depends_on=[namespace])
-        made = tuple(KubernetesObject(f"{name}-{role}", item, inside) for role, item in objects.items())
+        made = [KubernetesObject(f"{name}-{role}", item, inside) for role, item in objects.items()]
+        if args.spans_hosts:
+            known = self.child(depends_on=[namespace, *args.platform])
+            made.append(KubernetesObject(f"{name}-preset", preset.pipeline_parallel(here), known))
         self.handle = NamespaceHandle(
             name=here,
             resource=namespace,

@@ -12,10 +12,11 @@ from components.core.manifest import Manifest, revision
 from components.serving.handle import GatewayHandle, NamespaceHandle
 from components.serving.manifests import cache as caches
 from components.serving.manifests import gateway as routes
+from components.serving.manifests import google, network_policy
 from components.serving.manifests import llm_service as service
-from components.serving.manifests import network_policy
 from components.serving.manifests.destination_rule import destination_rules
 from components.serving.manifests.gateway import RouteSpec
+from components.serving.manifests.google import BackendSpec
 from components.serving.manifests.llm_service import ModelSpec
 from components.serving.manifests.network_policy import Peer, PolicySpec
 
@@ -24,7 +25,7 @@ from components.serving.manifests.network_policy import Peer, PolicySpec
 class ModelServiceArgs:
     """`tls` says whether KServe's pods speak TLS; `monitoring` are the pods that scrape metrics.
 
-    `request_timeout_seconds` is the gateway's, None for none.
+    `request_timeout_seconds` is the gateway's.
     """
 
     spec: ModelSpec
@@ -32,7 +33,7 @@ class ModelServiceArgs:
     namespace: NamespaceHandle
     tls: bool
     monitoring: Peer | None = None
-    request_timeout_seconds: int | None = None
+    request_timeout_seconds: int = 600
     after: tuple[pulumi.Resource, ...] = ()
 
 
@@ -65,12 +66,13 @@ class ModelService(Component):
         return (account, ("cache", caches.claim(spec.cache))) if spec.cache else (account,)
 
     def _paths(self) -> tuple[tuple[str, Manifest], ...]:
-        """Network policies, and how Istio's gateway speaks to the pods."""
+        """Network policies, and how the gateway speaks to the pods."""
         spec, gateway = self._args.spec, self._args.gateway
         policy = PolicySpec(
             model=spec.name,
             namespace=spec.namespace,
             gateway=gateway.peers,
+            probers=gateway.probers,
             pooled=spec.pooled,
             downloads=spec.downloads,
             monitoring=self._args.monitoring,
@@ -78,10 +80,22 @@ class ModelService(Component):
         policies = [("workload-policy", network_policy.workload(policy))]
         if spec.pooled:
             policies.append(("picker-policy", network_policy.picker(policy)))
-        rules = (
-            destination_rules(spec.name, spec.namespace, spec.pooled, self._args.tls) if gateway.istio else ()
+        if spec.spans_hosts:
+            policies.append(("group-policy", network_policy.group(policy)))
+        return (*policies, *self._backends())
+
+    def _backends(self) -> tuple[tuple[str, Manifest], ...]:
+        """What the gateway must know of the pods that its own objects say: Google's, or Istio's."""
+        spec = self._args.spec
+        if not self._args.gateway.google:
+            return destination_rules(spec.name, spec.namespace, spec.pooled, self._args.tls)
+        backends = BackendSpec(
+            model=spec.name,
+            namespace=spec.namespace,
+            pooled=spec.pooled,
+            timeout_seconds=self._args.request_timeout_seconds,
         )
-        return (*policies, *rules)
+        return google.backend_policies(backends)
 
     def _route_spec(self) -> RouteSpec:
         spec, gateway = self._args.spec, self._args.gateway
@@ -94,7 +108,8 @@ class ModelService(Component):
             section=gateway.section,
             pooled=spec.pooled,
             host=gateway.host,
-            timeout_seconds=self._args.request_timeout_seconds,
+            google=gateway.google,
+            timeout_seconds=None if gateway.google else self._args.request_timeout_seconds,
         )
 
     @staticmethod
@@ -102,22 +117,33 @@ class ModelService(Component):
         return (("route", routes.inference_route(route)), ("models-route", routes.plain_route(route)))
 
     def _define_service(self, route: RouteSpec, around: list[pulumi.Resource]) -> None:
-        """The service, and the three waits of docs/adr/0004, each within the model's load budget."""
+        """The service, and the waits of docs/adr/0004, each within the model's load budget.
+
+        A change takes a budget for every start that waits for another.
+        """
         spec, gateway = self._args.spec, self._args.gateway
         names = tuple(item["metadata"]["name"] for _, item in self._routes(route))
         item = service.llm_service(spec, gateway.name, gateway.namespace, names)
-        budget = f"{spec.load_budget_seconds}s"
-        timeouts = pulumi.CustomTimeouts(create=budget, update=budget)
+        budget = spec.load_budget_seconds
+        timeouts = pulumi.CustomTimeouts(create=f"{budget}s", update=f"{budget * spec.starts}s")
         mark = revision(item["spec"])
         before = [*self._args.after, *self._args.namespace.ready, *around]
-        done: pulumi.Resource = KubernetesObject(
-            self._name, item, self.child(depends_on=before, custom_timeouts=timeouts)
+        options = self.child(
+            depends_on=before,
+            custom_timeouts=timeouts,
+            # KServe 0.20 refuses another number of hosts; a second service of the name would be refused as well.
+            replace_on_changes=["spec.parallelism.pipeline"],
+            delete_before_replace=True,
         )
+        made = KubernetesObject(self._name, item, options)
+        done: pulumi.Resource = made
         waits = (
             ("routed", service.routed(spec, names[0])),
             ("rollout", service.rollout(spec, mark)),
+            *((("leaders", service.leaders(spec, mark)),) if spec.spans_hosts else ()),
             ("ready", service.ready(spec, mark)),
         )
         for role, fields in waits:
-            options = self.child(depends_on=[done], custom_timeouts=timeouts)
+            # What they wait at goes and comes back with the service.
+            options = self.child(depends_on=[done], custom_timeouts=timeouts, replace_with=[made])
             done = KubernetesPatch(f"{self._name}-{role}", fields, options)

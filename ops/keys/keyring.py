@@ -62,7 +62,7 @@ def run_issue(arguments: Namespace) -> int:
     days = arguments.days or access.key_days
     if days > access.key_days:
         raise OpsError(f"--days {days} is more than llm-platform:access.keyDays allows: {access.key_days}")
-    kid, public, signer = _current_signer(arguments, access, ledger)
+    kid, public, signer = current_signer(arguments.signer, access, ledger)
     known = publish.deployed(State.parse(stack.export()), kid)
     began = now()
     ends = began + timedelta(days=days)
@@ -97,9 +97,11 @@ def _refuse_unknown_tenant(tenant: str, access: Access) -> None:
         raise OpsError(f"there is no tenant {tenant!r}, so the gateway would answer 403 to the key: {fix}")
 
 
-def _current_signer(arguments: Namespace, access: Access, ledger: Ledger) -> tuple[str, Any, Signer]:
-    """Key id, public key and signer to use; :class:`OpsError` where the gateway would refuse what it signs."""
-    reference = arguments.signer
+def current_signer(reference: str | None, access: Access, ledger: Ledger) -> tuple[str, Any, Signer]:
+    """Key id, public key and signer to use: the one named by `reference`, else the newest that the ledger knows.
+
+    :class:`OpsError` where there is none, or the gateway would refuse what it signs.
+    """
     if reference is None:
         known = [signer for kid, signer in ledger.signers.items() if kid in access.public_keys]
         reference = (known or list(ledger.signers.values()) or [None])[-1]

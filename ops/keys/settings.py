@@ -51,19 +51,24 @@ class Settings:
 
 def read(stack: Pulumi) -> Settings:
     """The settings of a stack; :class:`OpsError` with every problem of the two sections."""
-    prefix = f"{stack.project}:"
-    values = json.loads(stack.call("config", "--stack", stack.stack, "--json") or "{}")
-    raw = {
-        name.removeprefix(prefix): _parsed(entry["value"])
-        for name, entry in values.items()
-        if name.startswith(prefix) and not entry.get("secret") and "value" in entry
-    }
+    raw = values(stack)
     try:
         access = Access.model_validate(raw["access"]) if "access" in raw else None
         gateway = Gateway.model_validate(raw.get("gateway", {}))
     except ValidationError as error:
         raise OpsError(_refusal(raw, error)) from None
     return Settings(stack.stack.rsplit("/", 1)[-1], gateway, access)
+
+
+def values(stack: Pulumi) -> dict[str, Any]:
+    """The stack's plain configuration by its keys without the project's prefix, as `load_config` takes it."""
+    prefix = f"{stack.project}:"
+    found = json.loads(stack.call("config", "--stack", stack.stack, "--json") or "{}")
+    return {
+        name.removeprefix(prefix): _parsed(entry["value"])
+        for name, entry in found.items()
+        if name.startswith(prefix) and not entry.get("secret") and "value" in entry
+    }
 
 
 def _parsed(value: str) -> Any:

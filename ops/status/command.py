@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
+from components.core.phases import NOTE
 from ops import cli, cluster, pulumi
 from ops.errors import OpsError
 from ops.pulumi import Pulumi
@@ -68,6 +69,8 @@ def _print(stack: str, found: list[Check]) -> None:
     verdict = (
         f"{len(missing)} of {len(found)} are not ready" if missing else f"all {len(found)} are ready{others}"
     )
+    if any(check.stage for check in shown):
+        print(f"\n{NOTE[0].upper()}{NOTE[1:]}.")
     print(f"\nstack {stack}: " + coloured(verdict, "red" if missing else "green"))
 
 

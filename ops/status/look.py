@@ -9,13 +9,14 @@ from typing import Any
 
 from components.core import labels
 from ops import helm
-from ops.kube import Kube, Manifest
+from ops.kube import ApiError, Kube, Manifest
 from ops.state import ObjectRef, Resource, State
 from ops.status import judge, pods
 
 WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("apps/v1", "DaemonSet"))
 MODEL_WORKLOADS = (("apps/v1", "Deployment"), ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"))
 MODEL_POOL = ("inference.networking.k8s.io/v1", "InferencePool")
+LOG_LINES = 200
 _MODEL = "LLMInferenceService"
 _WORKLOADS = {kind for _, kind in WORKLOADS}
 _RELEASE = "meta.helm.sh/release"
@@ -106,9 +107,36 @@ def _workload(kube: Kube, live: Manifest, now: datetime, model: bool = False) ->
     if not found:
         return Check(_name(live))
     waiting = [pod for pod in _pods(kube, live) if not pods.is_ready(pod)]
-    reasons = [text for pod in waiting for text in pods.problems(pod, now)]
-    stage = _stage(pods.stage(pod) for pod in waiting) if model else ""
+    if not model:
+        return Check(_name(live), (*found, *(text for pod in waiting for text in pods.problems(pod, now))))
+    logs = {pod["metadata"]["name"]: engine_log(kube, pod) for pod in waiting}
+    reasons = [text for pod in waiting for text in _reasons(pod, logs[pod["metadata"]["name"]], now)]
+    serving = [pod for pod in waiting if pods.accelerator(pod)]
+    stage = _stage(pods.stage(pod, logs[pod["metadata"]["name"]]) for pod in serving)
     return Check(_name(live), (*found, *reasons), stage)
+
+
+def _reasons(pod: Manifest, log: list[str], now: datetime) -> list[str]:
+    """What keeps a pod of a model: what goes wrong, else how far it is and what its engine said last."""
+    said = pods.problems(pod, now)
+    if not pods.accelerator(pod) or any(pods.faults(pod)):
+        return said
+    name, last = pod["metadata"]["name"], f'; its log ends: "{judge.shortened(log[-1])}"' if log else ""
+    far = f"pod {name}: {pods.progress(pod, now, log)}{last}"
+    # Without a node, the scheduler's reason says more than that it waits.
+    return [far] if pod["spec"].get("nodeName") else [far, *said]
+
+
+def engine_log(kube: Kube, pod: Manifest) -> list[str]:
+    """The last lines of a model's engine; none before it runs, or where they cannot be had."""
+    meta = pod["metadata"]
+    if not pods.accelerator(pod) or not pod["spec"].get("nodeName"):
+        return []
+    try:
+        return kube.log(meta["namespace"], meta["name"], pods.ENGINE, LOG_LINES)
+    except ApiError:
+        # A container that has not begun has no log, and a node may not answer.
+        return []
 
 
 def _pods(kube: Kube, live: Manifest) -> list[Manifest]:

@@ -39,6 +39,11 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--tenant", metavar="NAME", help="only this tenant")
     parser.add_argument(
+        "--all",
+        action="store_true",
+        help="what `python -m ops verify` asked for as well, which is no tenant's use",
+    )
+    parser.add_argument(
         "--by",
         type=_groups,
         default=("tenant", "model"),
@@ -74,7 +79,7 @@ def run(arguments: Namespace) -> int:
     """Sum the lines, print the sums, and say what could not be counted."""
     since = datetime.now(UTC) - arguments.since if arguments.since else None
     lines = logs.of_files(arguments.file) if arguments.file else _pod_lines(arguments)
-    usage = summed(lines, arguments.by, arguments.tenant, since)
+    usage = summed(lines, arguments.by, arguments.tenant, since, arguments.all)
     if arguments.json:
         print(json.dumps(_as_json(usage, arguments.by)))
     else:

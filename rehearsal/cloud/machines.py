@@ -1,4 +1,4 @@
-"""Machine types of the simulated project: sizes, chips, and the zones that have them.
+"""Machine types of the simulated Google project: sizes, chips, and the zones that have them.
 
 TPU machines and zones are the configuration's own tables (stacks/config/machines.py); a general
 machine type says its number of vCPUs in its name and has a fixed memory for each.
@@ -7,6 +7,7 @@ machine type says its number of vCPUs in its name and has a fixed memory for eac
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,8 @@ _GIB_PER_VCPU: Final = {
 }  # fmt: skip
 # Shared-core types: vCPUs, GiB.
 _SMALL: Final = {"e2-small": (2, 2.0), "e2-medium": (2, 4.0)}
+# What nodes of every cloud keep of their cores for themselves: (up to this much, share).
+CPU_SHARES: Final = ((1, 0.06), (2, 0.01), (4, 0.005), (float("inf"), 0.0025))
 _ZONE: Final = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z0-9]+")
 
 
@@ -67,3 +70,12 @@ def catalogued(machine: Machine, zone: str) -> bool:
     if machine.chips:
         return zone in V6E_ZONES
     return machine.family != "N1" or region_of(zone) not in REGIONS_WITHOUT_N1
+
+
+def share(amount: float, shares: Iterable[tuple[float, float]]) -> float:
+    """What is kept of `amount`, by shares of its parts."""
+    kept, below = 0.0, 0.0
+    for limit, part in shares:
+        kept += max(0.0, min(amount, limit) - below) * part
+        below = limit
+    return kept

@@ -6,33 +6,27 @@ import hashlib
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from ops.kube import Kube
 from rehearsal.cloud import machines
+from rehearsal.cloud.groups import CLUSTER_LABEL, Group, Short
 from rehearsal.cloud.project import CLUSTER, POOL, Record, State
 from rehearsal.cloud.settings import Settings
-from rehearsal.node import nodes, shapes
+from rehearsal.node import shapes
+from rehearsal.node.nodes import NodeShape
 from stacks.config.machines import chips as chips_of
 
 CHIPS = "TPUS_PER_TPU_FAMILY"
 PREEMPTIBLE_CHIPS = "PREEMPTIBLE_TPU_V6E"
 POOL_LABEL = "cloud.google.com/gke-nodepool"
-CLUSTER_LABEL = "rehearsal.llm-platform.dev/cluster"
 _STRIDE = 7919
 
 
-class Short(Exception):
-    """There are not as many machines as asked for; `cause` is GKE's word for the autoscaler's event."""
-
-    def __init__(self, cause: str, message: str):
-        super().__init__(message)
-        self.cause = cause
-
-
 @dataclass(frozen=True)
-class Pool:
+class Pool(Group):
     """One node pool, as its record says."""
+
+    record: ClassVar[str] = POOL
 
     identity: str
     project: str
@@ -78,6 +72,11 @@ class Pool:
         )
 
     @property
+    def selector(self) -> dict[str, str]:
+        """The labels by which its nodes are found."""
+        return {POOL_LABEL: self.name}
+
+    @property
     def step(self) -> int:
         """Nodes that come and go together: a multi-host slice exists whole or not at all."""
         return chips_of(self.topology) // self.machine.chips if self.topology and self.machine.chips else 1
@@ -108,7 +107,23 @@ class Pool:
         count = self.size if size is None else size
         return [f"{prefix}-{_suffix(first + i * _STRIDE)}" for i in range(count)]
 
-    def shape(self, index: int = 0) -> nodes.NodeShape:
+    def require(self, state: State, settings: Settings, size: int) -> None:
+        """As the function below."""
+        require(state, settings, self, size)
+
+    def growth(self, size: int, wanted: int) -> str:
+        """The instance group's URL, the sizes and the maximum."""
+        place = f"https://www.googleapis.com/compute/v1/projects/{self.project}/zones/{self.zones[0]}"
+        return f"{{{place}/instanceGroups/{self.group} {size}->{wanted} (max: {self.most})}}"
+
+    def failure(self, short: Short) -> str:
+        """GKE's cause, and what it means for the pod."""
+        return (
+            f"Node scale up in zones {', '.join(self.zones)} associated with this pod failed: {short.cause}. "
+            "Pod is at risk of not being scheduled."
+        )
+
+    def shape(self, index: int = 0) -> NodeShape:
         """The node that is number `index`; zones take turns."""
         zone = self.zones[index % len(self.zones)]
         return shapes.gke_node(
@@ -186,29 +201,3 @@ def _require_chips(state: State, settings: Settings, pool: Pool, size: int) -> N
             f"Google Compute Engine: Quota '{CHIPS}' exceeded. Limit: {limit}.0 in region {pool.region} "
             f"(dimensions: tpu_family={pool.machine.family}; {asked} chips would be in use).",
         )
-
-
-def ensure_nodes(kube: Kube, pool: Pool) -> None:
-    """Make the cluster's Node objects those of the pool: missing ones appear, superfluous ones go."""
-    _remove(kube, pool, set(pool.node_names()))
-    for index in range(pool.size):
-        nodes.ensure(kube, pool.shape(index))
-
-
-def remove_nodes(kube: Kube, pool: Pool) -> None:
-    """Remove every Node object of the pool, with the pods on it."""
-    _remove(kube, pool, set())
-
-
-def _remove(kube: Kube, pool: Pool, keep: set[str]) -> None:
-    for node in pool_nodes(kube, pool):
-        name = node["metadata"]["name"]
-        if name not in keep:
-            for pod in kube.list("v1", "Pod", fields=f"spec.nodeName={name}"):
-                kube.delete("v1", "Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
-            kube.delete("v1", "Node", name)
-
-
-def pool_nodes(kube: Kube, pool: Pool) -> list[dict[str, Any]]:
-    """The Node objects of the pool."""
-    return kube.list("v1", "Node", selector=f"{CLUSTER_LABEL}={pool.cluster},{POOL_LABEL}={pool.name}")

@@ -14,13 +14,18 @@ Record = dict[str, Any]
 POOL = "container/nodePool"
 CLUSTER = "container/cluster"
 SERVICE = "projects/service"
+# What controllers in a cluster make, and no program of ours: `compute/…` kinds without a resource class here.
+FORWARDING_RULE, GROUP = "compute/forwardingRule", "compute/networkEndpointGroup"
+# What those of EKS and EC2 make.
+BALANCER, INTERFACE, VOLUME = "elb/loadBalancer", "ec2/networkInterface", "ebs/volume"
 
 
 class State:
     """The project at one moment.
 
     A record has `inputs` (as given, plain), `outputs`, `created` (seconds since the epoch) and, for
-    node pools, `size` (nodes over all zones).
+    node pools, `size` (nodes over all zones). `backend_services` are those of load balancers by name:
+    {region, gateway, backends: [{group, instance, pod, address, healthState}]}, as `get-health` tells them.
     """
 
     def __init__(self, document: dict[str, Any] | None = None):
@@ -28,8 +33,13 @@ class State:
         self.resources: dict[str, dict[str, Record]] = document.get("resources", {})
         # Enabled APIs by name, with the time since when: they outlive the resource that enabled them.
         self.services: dict[str, float] = document.get("services", {})
+        self.backend_services: dict[str, dict[str, Any]] = document.get("backendServices", {})
         # How often each injected refusal has struck.
         self.struck: dict[str, int] = document.get("struck", {})
+        # Keys that were deleted and can still be had back, with the time of that; they cost nothing.
+        self.pending: dict[str, float] = document.get("pending", {})
+        # How many ids have been given out, where a cloud makes them up.
+        self.serial: int = document.get("serial", 0)
 
     def of(self, kind: str) -> dict[str, Record]:
         """The records of a kind by id."""
@@ -44,12 +54,19 @@ class State:
     @property
     def empty(self) -> bool:
         """Whether nothing that costs money or blocks a name is left."""
-        return not any(self.resources.values())
+        return not any(self.resources.values()) and not self.backend_services
 
     def document(self) -> dict[str, Any]:
         """As :meth:`__init__` reads it."""
         kept = {kind: records for kind, records in self.resources.items() if records}
-        return {"resources": kept, "services": self.services, "struck": self.struck}
+        return {
+            "resources": kept,
+            "services": self.services,
+            "backendServices": self.backend_services,
+            "struck": self.struck,
+            "pending": self.pending,
+            "serial": self.serial,
+        }
 
 
 class Project:

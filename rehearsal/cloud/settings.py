@@ -16,6 +16,22 @@ lifted while a program runs:
     propagation: {projects/service: 3}    # seconds until others see something new
     versions: ["1.34", "1.33"]            # GKE minors that are offered
     autoscaler: {idleSeconds: 15, nodeSeconds: 0, backoffSeconds: 5}
+    certificates:                         # of Certificate Manager, which somebody else has made
+    - {name: llm, region: europe-west4, domains: [llm.example.com]}
+    gatewayClasses: 1                     # seconds from a cluster's start until Google's GatewayClasses are there
+    account: {lacks: ["container.*"]}     # the caller and the project, for the REST API: rehearsal/cloud/google_api.py
+    aws: {account: "123456789012"}        # Amazon's: see below
+    web: {models: [{name: "meta-llama/*", gated: true}]}    # what others answer: rehearsal/cloud/web.py
+
+`quotas`, `offers`, `stockOuts`, `refusals`, `operations`, `propagation` and `autoscaler` hold for Amazon as well, with
+its own names: a quota is {metric: L-DB2E81BA, region: us-east-1, limit: 16} (vCPUs), a refusal has a code, such as
+{kind: eks/nodeGroup, operation: create, code: ThrottlingException, message: slow down}. What is Amazon's alone:
+
+    aws:
+      account: "123456789012"             # whose credentials the provider has; else the first that it allows
+      versions: ["1.33", "1.34", "1.35"]  # Kubernetes minors that EKS offers
+      gpuSeconds: 1                       # from a node's start until the GPU operator has made its GPUs known
+      balancerSeconds: 0                  # from a Service's creation until its load balancer has a name
 """
 
 from __future__ import annotations
@@ -28,12 +44,19 @@ from typing import Any, Final
 
 import yaml
 
+from rehearsal.cloud.releases import RELEASES
+
 PLENTY: Final = 1024
-VERSIONS: Final = ("1.33", "1.34", "1.35")
+VERSIONS: Final = tuple(RELEASES)
+GATEWAY_CLASS_SECONDS: Final = 1.0
+EKS_VERSIONS: Final = ("1.33", "1.34", "1.35")
+GPU_SECONDS: Final = 1.0
 _SECTIONS: Final = frozenset(
     (
         "services", "quotas", "offers", "stockOuts", "refusals",
-        "operations", "propagation", "versions", "autoscaler",
+        "operations", "propagation", "versions", "autoscaler", "gatewayClasses",
+        "account", "web", "aws",
+        "certificates",
     )
 )  # fmt: skip
 
@@ -81,6 +104,49 @@ class Settings:
             float(given.get("nodeSeconds", default.node)),
             float(given.get("backoffSeconds", default.backoff)),
         )
+
+    @property
+    def aws_account(self) -> str:
+        """The account whose credentials the simulated provider has; "" for whichever it allows."""
+        return str(self._aws().get("account") or "")
+
+    @property
+    def eks_versions(self) -> tuple[str, ...]:
+        """Kubernetes minors that EKS offers."""
+        return tuple(str(v) for v in self._aws().get("versions") or EKS_VERSIONS)
+
+    @property
+    def gpu_seconds(self) -> float:
+        """How long the GPU operator takes to make a new node's GPUs known."""
+        return float(self._aws().get("gpuSeconds", GPU_SECONDS))
+
+    @property
+    def balancer_seconds(self) -> float:
+        """How long a load balancer of Amazon's takes until it has a name."""
+        return float(self._aws().get("balancerSeconds", 0.0))
+
+    def _aws(self) -> Mapping[str, Any]:
+        return self._read().get("aws") or {}
+
+    @property
+    def gateway_class_seconds(self) -> float:
+        """How long Google's GatewayClasses take to appear; on a real cluster it can be most of an hour."""
+        return float(self._read().get("gatewayClasses", GATEWAY_CLASS_SECONDS))
+
+    def certificate(self, name: str, region: str) -> tuple[str, ...] | None:
+        """The names in a certificate that somebody else has made; None where there is no such certificate."""
+        found = next(self._matching("certificates", name=name, region=region), None)
+        return None if found is None else tuple(found.get("domains") or ())
+
+    @property
+    def account(self) -> Mapping[str, Any]:
+        """Of the caller and the project, as the REST API shows them."""
+        return self._read().get("account") or {}
+
+    def web(self, section: str, name: str) -> Mapping[str, Any]:
+        """How Hugging Face (`models`) or a registry (`images`) answers for a name; empty where it just does."""
+        entries = (self._read().get("web") or {}).get(section) or ()
+        return next((entry for entry in entries if _matches(entry, {"name": name})), {})
 
     def quota(self, metric: str, region: str) -> int:
         """The limit of a metric in a region."""

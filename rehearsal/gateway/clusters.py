@@ -80,10 +80,11 @@ def targets(objects: Objects, namespaces: set[str]) -> Iterator[Target]:
                 )  # fmt: skip
     for pool in sorted(objects.of("InferencePool"), key=key):
         if pool["metadata"]["namespace"] in namespaces:
-            yield _pool(pool)
+            yield pool_target(pool)
 
 
-def _pool(pool: Manifest) -> Target:
+def pool_target(pool: Manifest) -> Target:
+    """The cluster of a pool's serving pods."""
     namespace, name = key(pool)
     only(pool, pool["spec"], "spec", ("selector", "targetPorts", "endpointPickerRef", "appProtocol"))
     only(pool, pool["spec"]["selector"], "spec.selector", ("matchLabels",))

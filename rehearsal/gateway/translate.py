@@ -99,8 +99,8 @@ def translate(objects: Objects, proxy: Proxy, endpoints: Endpoints, secrets: Sec
     ]
     listeners = []
     for port, group in sorted(by_port.items()):
-        chains = _secure(config, proxy, group, secrets) if group[0]["protocol"] == "HTTPS" else [(group, {})]
-        listener = _listener(proxy, port)
+        chains = secure(config, proxy, group, secrets) if group[0]["protocol"] == "HTTPS" else [(group, {})]
+        listener = empty_listener(proxy, port)
         for members, chain in chains:
             route_name = _routes_name(proxy.gateway, port, members)
             _routes(config, objects, proxy, members, route_name, port, by_port, found)
@@ -191,7 +191,7 @@ def _file_name(target: Target) -> str:
     return target.name.replace("|", "_")
 
 
-def _secure(
+def secure(
     config: Config, proxy: Proxy, group: list[Manifest], secrets: Secrets
 ) -> list[tuple[list[Manifest], dict[str, Any]]]:
     """For each HTTPS listener of a port its filter chain, chosen by the name that the client asks for."""
@@ -254,7 +254,8 @@ def _routes_file(name: str) -> str:
     return f"rds-{name}.json"
 
 
-def _listener(proxy: Proxy, port: int) -> dict[str, Any]:
+def empty_listener(proxy: Proxy, port: int) -> dict[str, Any]:
+    """A listener without filter chains, where its port really is."""
     socket = {"address": proxy.address, "port_value": moved(port)}
     return {
         "name": f"0.0.0.0_{port}",

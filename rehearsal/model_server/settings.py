@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 # Flags that change nothing in a simulation, with whether they take a value.
 ACCEPTED = {
-    "--tensor-parallel-size": True,
     "--pipeline-parallel-size": True,
     "--data-parallel-size": True,
     "--gpu-memory-utilization": True,
@@ -21,7 +20,6 @@ ACCEPTED = {
     "--kv-cache-dtype": True,
     "--max-num-batched-tokens": True,
     "--disable-access-log-for-endpoints": True,
-    "--shutdown-timeout": True,
     "--kv-transfer-config": True,
     "--download-dir": True,
     "--seed": True,
@@ -50,10 +48,12 @@ class Settings:
     max_output: int | None
     certificate: str | None
     key: str | None
+    shutdown_seconds: float
     load_seconds: float
     prefill_seconds: float
     decode_seconds: float
     faults: bool
+    tensor_parallel: int = 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--enable-prefix-caching", action=argparse.BooleanOptionalAction, default=True)
     serve.add_argument("--override-generation-config", type=json.loads, default={})
     serve.add_argument("--enable-force-include-usage", action="store_true")
+    # How long requests may go on after SIGTERM; 0, the default, ends them at once (vLLM 0.18).
+    serve.add_argument("--shutdown-timeout", type=float, default=0.0)
+    serve.add_argument("--tensor-parallel-size", type=int, default=1)
     serve.add_argument("--ssl-certfile")
     serve.add_argument("--ssl-keyfile")
     for flag, takes_value in ACCEPTED.items():
@@ -105,8 +108,10 @@ def parse(argv: list[str]) -> Settings:
         force_usage=options.enable_force_include_usage,
         certificate=options.ssl_certfile,
         key=options.ssl_keyfile,
+        shutdown_seconds=options.shutdown_timeout,
         load_seconds=seconds("LOAD", 0.5),
         prefill_seconds=seconds("PREFILL", 0.00002),
         decode_seconds=seconds("DECODE", 0.0005),
         faults=os.environ.get("REHEARSAL_FAULTS") == "1",
+        tensor_parallel=options.tensor_parallel_size,
     )

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from ops.kube import Manifest
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -74,7 +76,10 @@ def _kserve_flags(place: Placement) -> list[str]:
 
 def _lws_config(text: str, place: Placement) -> str:
     config: dict[str, Any] = yaml.safe_load(text)
-    config["webhook"] = {"host": place.address, "port": 9443, **config.get("webhook", {})}
+    webhook = {"host": place.address, "port": 9443, **config.get("webhook", {})}
+    # It serves its webhooks only once its certificate is mounted; the path is its default (api/config/v1alpha1).
+    mounted = webhook.get("certDir", "/tmp/k8s-webhook-server/serving-certs")
+    config["webhook"] = {**webhook, "certDir": f"{place.root}{mounted}"}
     config["health"] = {"healthProbeBindAddress": f"{place.address}:8081"}
     config["metrics"] = {"bindAddress": f"{place.address}:8443"}
     return yaml.safe_dump(config)
@@ -106,13 +111,22 @@ def _valkey_flags(place: Placement) -> list[str]:
     return ["--bind", place.address, "--port", "6379", "--set-proc-title", "no"]
 
 
+# The Python packages of an engine's image, as far as scripts of ours import them.
+IMPORTABLE = Path(__file__).parent.parent / "model_server" / "importable"
+
+
+def _engine_env(_: Placement, own: Variables) -> Variables:
+    return {"PYTHONPATH": str(IMPORTABLE)} if "TPU_MULTIHOST_BACKEND" in own else {}
+
+
 # vLLM's command; the server behind it is simulated (rehearsal/model_server).
-VLLM = Program("vllm", shell=True, arguments=("serve",))
+VLLM = Program("vllm", shell=True, arguments=("serve",), env=_engine_env)
 
 IMAGES: Mapping[str, Program | Container] = {
     "kserve/llmisvc-controller": Program("kserve-llmisvc", _kserve_flags),
     "kserve/kserve-controller": Program("kserve-manager", _kserve_flags),
     "kubectl": Program("kubectl"),
+    "library/python": Program("pod-python"),
     # The inference extension's own picker: the one that llm-d's is built on.
     "llm-d/llm-d-router-endpoint-picker": Program("epp", _picker_flags),
     # Redis 6.2 answers for Valkey, which began as its copy.
@@ -149,3 +163,14 @@ def find(image: str) -> Program | Container | None:
     """What runs for an image, or None when it cannot be pulled."""
     name = repository(image)
     return next((what for known, what in IMAGES.items() if name == known or name.endswith(f"/{known}")), None)
+
+
+def serves_model(pod: Manifest) -> bool:
+    """Whether an engine that serves a model is among a pod's containers."""
+    return any(find(c["image"]) is VLLM for c in pod["spec"]["containers"])
+
+
+def accelerator(pod: Manifest) -> str:
+    """The resource by which a pod asks for accelerators, for example `google.com/tpu`; "" without."""
+    limits = ((c.get("resources") or {}).get("limits") or {} for c in pod["spec"]["containers"])
+    return next((name for given in limits for name in given if "/" in name), "")

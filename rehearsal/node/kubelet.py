@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ops.kube import ApiError, Kube, Manifest
+from rehearsal.node import images
 from rehearsal.node.names import Names
 from rehearsal.node.nodes import LABEL
 from rehearsal.node.pod import PodWorker
@@ -23,7 +24,7 @@ class Kubelet:
 
     def __init__(self, kube: Kube, host: Host, block: int):
         self._kube, self._block = kube, block
-        self._host = replace(host, names=Names(self._service, self.endpoints))
+        self._host = replace(host, names=Names(self._service, self.endpoints, self._host_address))
         self._workers: dict[str, PodWorker] = {}
         self._ending: dict[str, PodWorker] = {}
         self._addresses: dict[str, list[str]] = {}
@@ -101,6 +102,8 @@ class Kubelet:
             if worker is not None:
                 self._ending[uid] = worker
         if worker is not None:
+            # How long its programs may take to end is only known now.
+            worker.pod = pod
             worker.deleted.set()
         elif uid not in self._ending and pod["metadata"].get("deletionTimestamp") and self._is_mine(pod):
             # A finished pod has no worker, but its node must still let it go.
@@ -110,6 +113,15 @@ class Kubelet:
 
     def _service(self, namespace: str, name: str) -> Manifest | None:
         return self._kube.get("v1", "Service", name, namespace)
+
+    def _host_address(self, namespace: str, hostname: str, subdomain: str) -> str | None:
+        """The address of the pod that has this name in the cluster's DNS, Ready or not."""
+        wanted = (namespace, hostname, subdomain)
+        for worker in self.workers():
+            spec = worker.pod["spec"]
+            if wanted == (worker.pod["metadata"]["namespace"], spec.get("hostname"), spec.get("subdomain")):
+                return worker.address
+        return None
 
     def _is_mine(self, pod: Manifest) -> bool:
         node = pod["spec"].get("nodeName")
@@ -124,6 +136,9 @@ class Kubelet:
         directly, so those of one Deployment get each other's addresses again.
         """
         used = {w.address for w in self._workers.values()}
+        if images.serves_model(pod):
+            # Whoever sends to a model's pods reads them: a new one need not wait until an old one has ended.
+            used |= {w.address for w in self._ending.values() if w.is_alive()}
         before = pod.get("status", {}).get("podIP", "")
         mine = self._addresses.get(_owner(pod), [])
         for address in (before if before.startswith(f"127.{self._block}.") else "", *mine):

@@ -158,6 +158,15 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
     return int(value)
 
 
+def tail(file: Path, begin: int = 0, limit: int = 2048) -> str:
+    """The end of a log from `begin` on: what a kubelet takes for a container's last words."""
+    if not file.exists():
+        return ""
+    with file.open("rb") as log:
+        log.seek(max(begin, log.seek(0, os.SEEK_END) - limit))
+        return log.read().decode(errors="replace")
+
+
 def _start_of_last(log: IO[bytes], lines: int) -> int:
     """The position where the last `lines` lines begin, read from the end."""
     position, found = log.seek(0, os.SEEK_END), 0

@@ -20,6 +20,11 @@ NAME = re.compile(
     r"(?:\.svc(?:\.cluster\.local)?\.?(?::(?P<port>\d+))?|:(?P<alone>\d+))(?![\w-]|\.\w)"
 )
 
+# <pod>.<headless service>.<namespace>, as the pods of a StatefulSet are called.
+POD_NAME = re.compile(
+    rf"(?<![\w.-])(?P<pod>{LABEL})\.(?P<service>{LABEL})\.(?P<namespace>{LABEL})(?![\w-]|\.\w)"
+)
+
 Endpoints = Callable[[str, Mapping[str, str], int | str], list[tuple[str, int]]]
 """Where the Ready pods of a namespace with these labels listen for a target port."""
 
@@ -38,12 +43,21 @@ def no_endpoints(_namespace: str, _labels: Mapping[str, str], _port: int | str) 
     return []
 
 
+def no_host(_namespace: str, _hostname: str, _subdomain: str) -> str | None:
+    """A cluster without pods."""
+    return None
+
+
 @dataclass(frozen=True)
 class Names:
-    """Looks up Services by `service(namespace, name)`, and the pods behind them by `endpoints`."""
+    """Looks up Services by `service(namespace, name)`, and the pods behind them by `endpoints`.
+
+    `host` gives the address of the pod with a host name and a subdomain, Ready or not.
+    """
 
     service: Callable[[str, str], Manifest | None] = no_service
     endpoints: Endpoints = no_endpoints
+    host: Callable[[str, str, str], str | None] = no_host
 
     def resolve(self, text: str, own: Manifest, address: str) -> str:
         """`text` with the names of existing Services replaced, for the pod `own` at `address`.
@@ -61,7 +75,17 @@ class Names:
             host, port = self._target(found, selector, match["port"] or match["alone"], own, address)
             return f"{host}:{port}" if port else host
 
-        return NAME.sub(replaced, text)
+        return NAME.sub(replaced, POD_NAME.sub(self._pod, text))
+
+    def _pod(self, match: re.Match[str]) -> str:
+        """The address of one pod of a headless Service; what is no such name stays as it is."""
+        found = self.service(match["namespace"], match["service"])
+        if not found or found["spec"].get("clusterIP") != "None":
+            return match[0]
+        address = self.host(match["namespace"], match["pod"], match["service"])
+        if address is None:
+            raise Unresolved(f"the pod {match['namespace']}/{match['pod']} has no address yet")
+        return address
 
     def _target(
         self, service: Manifest, selector: Mapping[str, str], port: str | None, own: Manifest, address: str

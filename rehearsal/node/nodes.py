@@ -10,6 +10,7 @@ from typing import Any
 
 from ops.kube import ApiError, Kube, Manifest
 
+ATTACHED = "volumes.kubernetes.io/controller-managed-attach-detach"
 LABEL = "rehearsal.llm-platform.dev/node"
 MANAGER = "rehearsal-node"
 HEARTBEAT_SECONDS = 10.0
@@ -21,6 +22,7 @@ class NodeShape:
     """What a node offers: `capacity` in Kubernetes quantities, labels and taints as the real one carries.
 
     `allocatable` is what pods get of it, all where it is empty; `provider_id` is the cloud's name of the machine.
+    `unready` says why its kubelet is not, "" where it is.
     """
 
     name: str
@@ -29,6 +31,7 @@ class NodeShape:
     taints: tuple[Mapping[str, str], ...] = ()
     allocatable: Mapping[str, str] = field(default_factory=dict)
     provider_id: str = ""
+    unready: str = ""
 
 
 SYSTEM = NodeShape("system-0", {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "200Gi", "pods": "110"})
@@ -49,7 +52,8 @@ def manifest(shape: NodeShape) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": shape.name, "labels": labels},
+        # As a kubelet says it: the controller attaches volumes to the node, and refuses those of others.
+        "metadata": {"name": shape.name, "labels": labels, "annotations": {ATTACHED: "true"}},
         "spec": spec,
     }
 
@@ -63,12 +67,15 @@ def status(shape: NodeShape, address: str) -> dict[str, Any]:
         "reason": "Simulated",
         "message": "simulated",
     }
+    ready = {"type": "Ready", "status": "True", **condition}
+    if shape.unready:
+        ready |= {"status": "False", "reason": "KubeletNotReady", "message": shape.unready}
     pressures = ("MemoryPressure", "DiskPressure", "PIDPressure")
     return {
         "capacity": dict(shape.capacity),
         "allocatable": dict(shape.allocatable or shape.capacity),
         "conditions": [
-            {"type": "Ready", "status": "True", **condition},
+            ready,
             *({"type": t, "status": "False", **condition} for t in pressures),
         ],
         "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": shape.name}],

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 from ops.kube import ApiError, Manifest
-from rehearsal.node import images, probes, volumes
+from rehearsal.node import container, images, probes, volumes
+from rehearsal.node.container import Running
+from rehearsal.node.faults import BadFaults, Stage
+from rehearsal.node.logs import tail
 from rehearsal.node.names import Unresolved
-from rehearsal.node.programs import Home, Host, end
+from rehearsal.node.programs import END_SECONDS, Home, Host, end, grace, last_wish
 from rehearsal.node.report import Report
 
 TICK_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 PULL_RETRY_SECONDS = 1.0
-BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 # A program that cannot resolve a name would end at once; here it is not started.
 WAITING = {volumes.NotMountable: "ContainerCreating", Unresolved: "CrashLoopBackOff"}
-
-
-@dataclass
-class Running:
-    """One container: its process where it has one, and how it is doing."""
-
-    spec: Manifest
-    what: images.Program | images.Container
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    restarts: int = 0
-    ready: bool = False
-    waiting: dict[str, str] | None = None
-    retry_at: float = 0.0
-    ports: dict[int, int] = field(default_factory=dict)
+# KServe's init container that fetches the weights (pkg/credentials and pkg/webhook name it so).
+DOWNLOADER = "storage-initializer"
 
 
 class Gone(Exception):
@@ -55,7 +43,9 @@ class PodWorker(threading.Thread):
         self.deleted = threading.Event()
         self.halted = threading.Event()
         self.ready_since: float | None = None
-        self._containers: list[Running] = []
+        self._init = [Running(c) for c in pod["spec"].get("initContainers") or ()]
+        self._containers = [Running(c) for c in pod["spec"]["containers"]]
+        self._serves = images.serves_model(pod)
         self._home = Home(host, pod, address)
         self._report = Report(host.kube, pod, address)
 
@@ -73,10 +63,10 @@ class PodWorker(threading.Thread):
                     return ("127.0.0.1", moved) if moved else (self.address, number)
         return self.address, int(port) if str(port).isdigit() else 0
 
-    def log(self, container: str) -> Path | None:
+    def log(self, name: str) -> Path | None:
         """The file with a container's output, or None where the pod has no such container."""
-        known = (*self.pod["spec"]["containers"], *self.pod["spec"].get("initContainers", []))
-        return self.host.log(self.pod, container) if container in {c["name"] for c in known} else None
+        known = {running.name for running in (*self._init, *self._containers)}
+        return self.host.log(self.pod, name) if name in known else None
 
     def refresh_volumes(self) -> None:
         """Bring changed Secrets to running programs, as a kubelet does."""
@@ -93,97 +83,150 @@ class PodWorker(threading.Thread):
                 self._live()
             except Gone:
                 return self._finish()
-            except ApiError as error:
-                if error.code == 404 or self.deleted.is_set():
+            except (ApiError, BadFaults) as error:
+                if getattr(error, "code", 0) == 404 or self.deleted.is_set():
                     return self._finish()
-                # A busy or restarting API server: a kubelet keeps its pods and goes on.
+                # A busy or restarting API server, or settings that mean nothing: a kubelet keeps its pods and goes on.
                 print(f"{self.key}: {error}", flush=True)
                 self.deleted.wait(RETRY_SECONDS)
 
     def _live(self) -> None:
         """From wherever the pod is to its deletion, which raises Gone."""
         self._pause(0)
-        if not self._containers:
-            self._initialise()
-            self._containers = [
-                Running(c, self._pulled(c, init=False)) for c in self.pod["spec"]["containers"]
-            ]
+        for running in self._init:
+            while running.ended is None:
+                self._prepare(running)
+        for running in self._containers:
+            if running.what is None:
+                self._pull(running, staged=self._serves)
         if self.pod["spec"].get("restartPolicy", "Always") != "Always":
             self._complete()
         while True:
             self._step()
             self._pause(TICK_SECONDS)
 
-    def _initialise(self) -> None:
-        for container in self.pod["spec"].get("initContainers", []):
-            self._report.waiting(container, "PodInitializing", "", init=True)
-            self._pulled(container, init=True)
-            while message := self.host.faults.image(container["image"], "init"):
-                self._report.waiting(container, "CrashLoopBackOff", message, init=True)
-                self._pause(TICK_SECONDS)
+    def _tell(self, phase: str) -> None:
+        self._report.pod(phase, self._init, self._containers)
 
-    def _pulled(self, container: Manifest, init: bool) -> images.Program | images.Container:
-        """What runs for the container's image, once it can be pulled."""
-        image, failed = container["image"], False
+    # -- before the containers ---------------------------------------------------------------------
+
+    def _prepare(self, running: Running) -> None:
+        """One attempt of an init container: it does its work at once, but for the download of weights."""
+        if running.what is None:
+            self._pull(running, staged=False)
+        self._pause(max(0.0, running.retry_at - time.monotonic()))
+        running.begin()
+        failed = self._download(running) if running.name == DOWNLOADER else Stage()
+        message = failed.failure or self.host.faults.image(running.image, "init")
+        if message is None:
+            running.finish(0)
+            return
+        killed = failed.out_of_memory
+        self._say(running, "" if killed else message)
+        self._crashed(running, container.KILLED if killed else container.FAILED, killed)
+        self._tell("Pending")
+
+    def _download(self, running: Running) -> Stage:
+        """The download of a model's weights, in the words of KServe's own script."""
+        source, target = [*(running.spec.get("args") or ()), "", ""][:2]
+        self._say(running, f"Copying contents of {source} to local")
+        self._tell("Pending")
+        began = time.monotonic()
+        stage = self._through("download")
+        if stage.failure is not None:
+            return replace(stage, failure=f"Storage initialization failed: {stage.failure}")
+        self._say(running, f"Successfully copied {source} to {target}")
+        self._say(running, f"Model downloaded in {time.monotonic() - began} seconds.")
+        return stage
+
+    def _pull(self, running: Running, staged: bool) -> None:
+        """Find out what runs for the container's image, once it can be pulled; `staged`: in its own time."""
+        failed = False
         while True:
-            message = self.host.faults.image(image, "pull")
-            what = images.find(image)
+            if not failed:
+                self._tell("Pending")
+            stage = self._through("pull") if staged else Stage()
+            message = stage.failure or self.host.faults.image(running.image, "pull")
+            what = images.find(running.image)
             if what is not None and message is None:
-                return what
-            message = message or f'failed to pull image "{image}": not found'
-            self._report.waiting(container, "ImagePullBackOff" if failed else "ErrImagePull", message, init)
+                running.what, running.waiting = what, None
+                return
+            message = message or f'failed to pull image "{running.image}": not found'
+            running.waiting = {"reason": "ImagePullBackOff" if failed else "ErrImagePull", "message": message}
+            self._tell("Pending")
             if not failed:
                 self._report.event("Failed", f"Failed to pull image: {message}")
             failed = True
             self._pause(PULL_RETRY_SECONDS)
+
+    def _through(self, name: str) -> Stage:
+        """Spend the time that a stage takes; returns how it ended."""
+        began = time.monotonic()
+        while True:
+            stage = self._stage(name)
+            if stage.over(time.monotonic() - began):
+                return stage
+            self._pause(TICK_SECONDS)
+
+    def _stage(self, name: str) -> Stage:
+        return self.host.faults.stage(self.key, name) if self._serves else Stage()
+
+    # -- jobs --------------------------------------------------------------------------------------
 
     def _complete(self) -> None:
         """Run the containers of a job to their end; a simulated one ends well at once."""
         for running in self._containers:
             while isinstance(running.what, images.Program) and not self._succeeded(running):
                 if self.pod["spec"]["restartPolicy"] == "Never":
-                    self._rest("Failed", exit_code=1)
-        self._rest("Succeeded", exit_code=0)
+                    self._rest("Failed", code=container.FAILED)
+        self._rest("Succeeded", code=0)
 
     def _succeeded(self, running: Running) -> bool:
         """Start a job's container and wait for its end, whatever that is."""
         self._start(running)
         while running.process is not None and running.process.poll() is None:
-            self._report.containers("Running", self._containers, ready=False)
+            self._tell("Running")
             self._pause(TICK_SECONDS)
         if running.process is not None:
             if running.process.returncode == 0:
                 return True
-            self._crashed(running, f"exit code {running.process.returncode}")
-        self._report.containers("Running", self._containers, ready=False)
+            self._crashed(running, container.exit_code(running.process.returncode))
+        self._tell("Running")
         self._pause(TICK_SECONDS)
         return False
 
-    def _rest(self, phase: str, exit_code: int) -> None:
+    def _rest(self, phase: str, code: int) -> None:
         """Keep a finished pod until it is deleted."""
-        self._report.containers(phase, self._containers, ready=False, exit_code=exit_code)
+        for running in self._containers:
+            running.finish(code)
+            running.ready = False
+        self._tell(phase)
         self.deleted.wait()
         raise Gone
+
+    # -- containers that stay ----------------------------------------------------------------------
 
     def _step(self) -> None:
         """Look at every container once."""
         for running in self._containers:
-            if running.waiting or (running.process is None and not running.started):
+            if not running.started:
                 self._start(running)
             elif running.process is not None and running.process.poll() is not None:
-                self._crashed(running, f"exit code {running.process.returncode}")
-            elif message := self.host.faults.image(running.spec["image"], "crash"):
-                self._crashed(running, message)
+                self._ended(running, running.process.returncode)
+            elif message := self.host.faults.image(running.image, "crash"):
+                self._say(running, message)
+                self._crashed(running, container.FAILED)
             else:
-                running.ready = self._is_ready(running)
+                self._probe(running)
         ready = all(r.ready for r in self._containers)
         self.ready_since = (self.ready_since or time.monotonic()) if ready else None
-        phase = "Running" if any(r.started for r in self._containers) else "Pending"
-        self._report.containers(phase, self._containers, ready)
+        self._tell("Running" if any(r.lived for r in self._containers) else "Pending")
 
     def _start(self, running: Running) -> None:
-        if time.monotonic() < running.retry_at or self.host.faults.image(running.spec["image"], "crash"):
+        if time.monotonic() < running.retry_at or self.host.faults.image(running.image, "crash"):
             return
+        log = self.host.log(self.pod, running.name)
+        running.log_start = log.stat().st_size if log.exists() else 0
         if isinstance(running.what, images.Program):
             try:
                 running.process = self._home.launch(running.spec, running.what, running.ports)
@@ -191,34 +234,62 @@ class PodWorker(threading.Thread):
                 running.waiting = {"reason": WAITING[type(error)], "message": str(error)}
                 running.retry_at = time.monotonic() + RETRY_SECONDS
                 return
-        running.started, running.waiting = time.monotonic(), None
+        running.begin()
 
-    def _crashed(self, running: Running, why: str) -> None:
-        end(running.process)
-        delay = BACKOFF_SECONDS[min(running.restarts, len(BACKOFF_SECONDS) - 1)]
-        running.process, running.ready, running.started = None, False, 0.0
-        running.restarts += 1
-        running.retry_at = time.monotonic() + delay
-        message = f"back-off restarting failed container {running.spec['name']}: {why}"
-        running.waiting = {"reason": "CrashLoopBackOff", "message": message}
-        self._report.event("BackOff", message)
+    def _ended(self, running: Running, returned: int) -> None:
+        """A program ended by itself: out of memory where that was asked for, since nothing here limits it."""
+        code = container.exit_code(returned)
+        starting = [self._stage(name) for name in ("load", "compile")]
+        self._crashed(running, code, code == container.KILLED and any(s.out_of_memory for s in starting))
 
-    def _is_ready(self, running: Running) -> bool:
-        age = time.monotonic() - running.started
-        if self.host.faults.image(running.spec["image"], "unready"):
+    def _crashed(self, running: Running, code: int, out_of_memory: bool = False) -> None:
+        end([running.process], END_SECONDS, self.halted)
+        message = ""
+        if running.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            message = tail(self.host.log(self.pod, running.name), running.log_start)
+        reason = container.OUT_OF_MEMORY if out_of_memory else "Error"
+        running.crash(self.pod, code, reason, message)
+        self._report.event(
+            "BackOff", f"Back-off restarting failed container {running.name} in pod {self.key}"
+        )
+
+    def _probe(self, running: Running) -> None:
+        """Readiness counts from the moment on when the startup probe passed; that one's time is limited."""
+        probe, age = running.spec.get("startupProbe"), time.monotonic() - running.started
+        simulated = isinstance(running.what, images.Container)
+        running.passed = running.passed or simulated or probes.passes(probe, self.endpoint, age)
+        if running.passed:
+            running.ready = self._is_ready(running, age)
+        elif age > probes.budget(probe or {}):
+            self._report.event("Unhealthy", "Startup probe failed: the time that it allows is over")
+            self._crashed(running, container.KILLED)
+
+    def _is_ready(self, running: Running, age: float) -> bool:
+        if self.host.faults.image(running.image, "unready"):
             return False
         if isinstance(running.what, images.Container):
             return age >= running.what.ready_seconds
         return probes.passes(running.spec.get("readinessProbe"), self.endpoint, age)
 
+    def _say(self, running: Running, line: str) -> None:
+        """Write a line into the log of a container that has no program to do it."""
+        if line:
+            with self.host.log(self.pod, running.name).open("a") as log:
+                log.write(line + "\n")
+
     def _pause(self, seconds: float) -> None:
         if self.deleted.wait(seconds):
             raise Gone
 
+    # -- the end -----------------------------------------------------------------------------------
+
     def _finish(self) -> None:
         """End the programs, then tell the API server that the pod is gone from its node."""
-        for running in self._containers:
-            end(running.process)
+        seconds = grace(self.pod)
+        wishes = [last_wish(running.spec) for running in self._containers if running.started]
+        if seconds and wishes:
+            self.halted.wait(max(wishes))
+        end([running.process for running in self._containers], seconds, self.halted)
         shutil.rmtree(self._home.directory, ignore_errors=True)
         if self.halted.is_set():
             return

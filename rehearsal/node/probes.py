@@ -1,8 +1,8 @@
 """Readiness probes, at a faster clock than a kubelet's.
 
 HTTP, TCP and gRPC probes ask the program. `exec` probes pass: the commands belong to
-images that are not here. Liveness and startup probes are not asked; a program that
-ends is started again, one that only hangs is not.
+images that are not here. Liveness probes are not asked; a program that ends is started
+again, one that only hangs is not. What a startup probe allows is in real seconds.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ def passes(probe: Manifest | None, endpoint: Callable[[int | str], tuple[str, in
     if check := probe.get("grpc"):
         return _grpc(*endpoint(check["port"]), check.get("service") or "")
     return True
+
+
+def budget(probe: Manifest) -> float:
+    """The seconds after which a startup probe that never passed has its container ended."""
+    failures, period = probe.get("failureThreshold", 3), probe.get("periodSeconds", 10)
+    return float(probe.get("initialDelaySeconds", 0) + failures * period)
 
 
 def _http(host: str, port: int, path: str, tls: bool) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from rehearsal.node.faults import Faults
 from rehearsal.node.names import Names
 
 TOKEN_SECONDS = 86400
-END_SECONDS = 5
+END_SECONDS = 5.0
+# A preStop hook sleeps while others learn that the pod ends, which takes milliseconds here: KServe's 15 s are one.
+LAST_WISH_CLOCK = 15.0
 
 Mounted = dict[str, list[Path]]
 """The files of each mount path of a container."""
@@ -35,6 +37,11 @@ class Host:
     binary: Callable[[str], Path]
     environment: Callable[[dict[str, str]], dict[str, str]]
     names: Names = field(default_factory=Names)
+
+    @property
+    def volumes(self) -> Path:
+        """Where the volumes of claims are, by name."""
+        return self.directory.parent / "volumes"
 
     def log(self, pod: Manifest, container: str) -> Path:
         """The file that a container's output goes to, of all its lives."""
@@ -62,7 +69,7 @@ class Home:
             change = program.files.get(name)
             return change(data.decode(), place).encode() if change else data
 
-        return volumes.mount(self.host.kube, self.pod, container, place.root, rewrite)
+        return volumes.mount(self.host.kube, self.pod, container, place.root, rewrite, self.host.volumes)
 
     def launch(
         self, container: Manifest, program: images.Program, taken: dict[int, int]
@@ -115,8 +122,18 @@ class Home:
                 "TMPDIR": str(place.root / "tmp"),
                 "KUBECONFIG": str(self._service_account(place.root)),
                 "REHEARSAL_ADDRESS": self.address,
+                **self._stages(),
             }
         )
+
+    def _stages(self) -> dict[str, str]:
+        """Where a model server reads how long it takes to start, and what it runs on."""
+        if not images.serves_model(self.pod):
+            return {}
+        meta, chips = self.pod["metadata"], images.accelerator(self.pod)
+        name = f"{meta['namespace']}/{meta['name']}"
+        faults = str(self.host.faults.file)
+        return {"REHEARSAL_POD": name, "REHEARSAL_STAGES": faults, "REHEARSAL_ACCELERATOR": chips}
 
     def _service_account(self, root: Path) -> Path:
         """A kubeconfig with the pod's own service account, so that its real permissions apply."""
@@ -153,13 +170,33 @@ def relocated(argument: str, mounted: Mounted, root: Path) -> str:
     return re.sub(rf"(?<![^ =:])({'|'.join(real)})(?=[/ :\n]|$)", rf"{root}\1", argument)
 
 
-def end(process: subprocess.Popen[bytes] | None) -> None:
-    """Ask a program to end, and make it end."""
-    if process is None or process.poll() is not None:
-        return
-    os.kill(process.pid, signal.SIGTERM)
-    try:
-        process.wait(timeout=END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
+def grace(pod: Manifest) -> float:
+    """The seconds that a pod's programs have after they were asked to end: those of its deletion, else its own."""
+    given = pod["metadata"].get("deletionGracePeriodSeconds")
+    return float(pod["spec"].get("terminationGracePeriodSeconds", 30) if given is None else given)
+
+
+def last_wish(container: Manifest) -> float:
+    """How long a container's preStop hook sleeps, at a faster clock; other hooks need an image that is not here."""
+    hook = (container.get("lifecycle") or {}).get("preStop") or {}
+    words = (hook.get("exec") or {}).get("command") or []
+    seconds = (hook.get("sleep") or {}).get("seconds", 0)
+    if len(words) == 2 and Path(words[0]).name == "sleep":
+        seconds = words[1]
+    return float(seconds) / LAST_WISH_CLOCK
+
+
+def end(processes: Iterable[subprocess.Popen[bytes] | None], seconds: float, hurry: threading.Event) -> None:
+    """Ask programs to end, and make them end after `seconds`, or END_SECONDS after `hurry` is set."""
+    living = [p for p in processes if p is not None and p.poll() is None]
+    for process in living:
+        process.terminate()
+    deadline = time.monotonic() + seconds
+    while any(p.poll() is None for p in living) and time.monotonic() < deadline:
+        if hurry.is_set():
+            deadline = min(deadline, time.monotonic() + END_SECONDS)
+        time.sleep(0.02)
+    for process in living:
+        if process.poll() is None:
+            process.kill()
         process.wait()

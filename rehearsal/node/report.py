@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from ops.kube import Kube, Manifest
+from rehearsal.node.container import Running
 from rehearsal.node.nodes import timestamp
-
-
-class ContainerState(Protocol):
-    """What there is to tell about one container; `started` is false while it waits."""
-
-    spec: Manifest
-    ready: bool
-    started: float
-    restarts: int
-    waiting: dict[str, str] | None
 
 
 class Report:
@@ -26,25 +17,19 @@ class Report:
         self._kube, self._pod, self._address = kube, pod, address
         self._last: dict[str, Any] = {}
 
-    def waiting(self, container: Manifest, reason: str, message: str, init: bool) -> None:
-        """Nothing runs yet, and this is the container that the pod waits for."""
-        state = {"waiting": {"reason": reason, "message": message}}
-        kind = "initContainerStatuses" if init else "containerStatuses"
-        conditions = self._conditions(initialized=not init, ready=False)
-        self._write({"phase": "Pending", "conditions": conditions, kind: [_status(container, state)]})
-
-    def containers(
-        self, phase: str, containers: Iterable[ContainerState], ready: bool, exit_code: int | None = None
-    ) -> None:
-        """Init containers are done; the others are as given, or ended with `exit_code`."""
-        finished = [_status(c, _ended(0), ready=True) for c in self._pod["spec"].get("initContainers", [])]
-        statuses = [
-            _status(c.spec, _state(c) if exit_code is None else _ended(exit_code), c.ready, c.restarts)
-            for c in containers
-        ]
-        conditions = self._conditions(initialized=True, ready=ready)
-        init = {"initContainerStatuses": finished} if finished else {}
-        self._write({"phase": phase, "conditions": conditions, "containerStatuses": statuses, **init})
+    def pod(self, phase: str, init: Sequence[Running], containers: Sequence[Running]) -> None:
+        """Every container as it is now, those that prepare the pod and the others."""
+        unprepared = [c.name for c in init if not c.ready]
+        unready = [c.name for c in containers if not c.ready]
+        before = "PodInitializing" if init else "ContainerCreating"
+        status = {
+            "phase": phase,
+            "conditions": self._conditions(unprepared, unready, phase == "Succeeded"),
+            "containerStatuses": [_status(c, before) for c in containers],
+        }
+        if init:
+            status["initContainerStatuses"] = [_status(c, before) for c in init]
+        self._write(status)
 
     def event(self, reason: str, message: str) -> None:
         """Record a warning about the pod."""
@@ -66,17 +51,22 @@ class Report:
             }
         )
 
-    def _conditions(self, initialized: bool, ready: bool) -> list[dict[str, Any]]:
-        states = {"PodScheduled": True, "Initialized": initialized, "ContainersReady": ready, "Ready": ready}
+    def _conditions(self, unprepared: list[str], unready: list[str], done: bool) -> list[dict[str, Any]]:
+        """A kubelet's; a pod that has done its work is no longer ready."""
+        incomplete = (
+            "ContainersNotInitialized",
+            f"containers with incomplete status: [{' '.join(unprepared)}]",
+        )
+        waiting = "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
+        unready_why = ("PodCompleted", "") if done else waiting if unready or unprepared else None
+        whys = {
+            "PodScheduled": None,
+            "Initialized": incomplete if unprepared else None,
+            "ContainersReady": unready_why,
+            "Ready": unready_why,
+        }
         before = {c["type"]: c for c in self._last.get("conditions", [])}
-        result = []
-        for kind, true in states.items():
-            status = "True" if true else "False"
-            old = before.get(kind)
-            since = old["lastTransitionTime"] if old and old["status"] == status else timestamp()
-            reason = {} if true else {"reason": "ContainersNotReady", "message": "containers are not ready"}
-            result.append({"type": kind, "status": status, "lastTransitionTime": since, **reason})
-        return result
+        return [_condition(kind, why, before.get(kind)) for kind, why in whys.items()]
 
     def _write(self, status: dict[str, Any]) -> None:
         status |= {"podIP": self._address, "podIPs": [{"ip": self._address}], "hostIP": "127.0.0.1"}
@@ -90,25 +80,23 @@ class Report:
         self._last = status
 
 
-def _status(
-    container: Manifest, state: dict[str, Any], ready: bool = False, restarts: int = 0
-) -> dict[str, Any]:
+def _condition(kind: str, why: tuple[str, str] | None, before: dict[str, Any] | None) -> dict[str, Any]:
+    """A condition that is true unless there is a (reason, message) why it is not."""
+    status = "False" if why else "True"
+    since = before["lastTransitionTime"] if before and before["status"] == status else timestamp()
+    # A merge patch replaces the list as a whole, so what is left out is gone.
+    told = {"reason": why[0], "message": why[1]} if why else {}
+    return {"type": kind, "status": status, "lastTransitionTime": since, **told}
+
+
+def _status(container: Running, before: str) -> dict[str, Any]:
     return {
-        "name": container["name"],
-        "image": container["image"],
+        "name": container.name,
+        "image": container.image,
         "imageID": "",
-        "ready": ready,
-        "started": "running" in state,
-        "restartCount": restarts,
-        "state": state,
+        "ready": container.ready,
+        "started": bool(container.started) and container.passed,
+        "restartCount": container.restarts,
+        "state": container.state(before),
+        "lastState": {"terminated": container.last} if container.last else {},
     }
-
-
-def _state(container: ContainerState) -> dict[str, Any]:
-    if container.waiting:
-        return {"waiting": container.waiting}
-    return {"running": {}} if container.started else {"waiting": {"reason": "ContainerCreating"}}
-
-
-def _ended(code: int) -> dict[str, Any]:
-    return {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from components.core.accelerators import ACCELERATORS, Accelerator
-from rehearsal.cloud.machines import Machine, region_of
+from rehearsal.cloud import aws_machines
+from rehearsal.cloud.machines import CPU_SHARES, Machine, region_of, share
 from rehearsal.node.nodes import SYSTEM, NodeShape
-from stacks.config import ExistingCluster, GkeCluster, StackConfig
+from stacks.config import EksCluster, ExistingCluster, GkeCluster, StackConfig
 from stacks.config.machines import TPU_MACHINES
 
 BASE = {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "200Gi", "pods": "110"}
@@ -18,8 +19,7 @@ _EFFECTS: Final = {
     "PREFER_NO_SCHEDULE": "PreferNoSchedule",
     "NO_EXECUTE": "NoExecute",
 }
-# What GKE keeps for itself: (up to this much, share); cores, then GiB of memory.
-_CPU_SHARES: Final = ((1, 0.06), (2, 0.01), (4, 0.005), (float("inf"), 0.0025))
+# What GKE keeps of memory for itself: (GiB up to this much, share).
 _MEMORY_SHARES: Final = ((4, 0.25), (8, 0.20), (16, 0.10), (128, 0.06), (float("inf"), 0.02))
 _EVICTION_MIB: Final = 100
 # A running cluster of GKE has labels like these on every node (kubectl get nodes --show-labels).
@@ -45,7 +45,7 @@ def shapes(config: StackConfig) -> list[NodeShape]:
     None for a cluster that the stack makes itself in the simulated cloud; else a system node and, on
     an existing cluster, `maxNodes` nodes for each accelerator pool.
     """
-    if isinstance(config.cluster, GkeCluster):
+    if isinstance(config.cluster, GkeCluster | EksCluster):
         return []
     if not isinstance(config.cluster, ExistingCluster):
         return [SYSTEM]
@@ -156,25 +156,80 @@ def _tpu_labels(machine: Machine, topology: str) -> dict[str, str]:
 
 def _gke_taints(config: Mapping[str, Any], machine: Machine) -> tuple[Mapping[str, str], ...]:
     """The pool's own taints, and GKE's on every node with TPUs, which a pool may declare as well."""
-    own = [
-        {"key": t["key"], "value": t.get("value", ""), "effect": _EFFECTS[t["effect"]]}
-        for t in config.get("taints") or ()
-    ]
+    own = list(stated_taints(config))
     ours = {"key": TPU.resource, "value": "present", "effect": "NoSchedule"}
     return tuple([*own, ours] if machine.chips and ours not in own else own)
 
 
 def _allocatable(machine: Machine) -> dict[str, str]:
     """CPU and memory less GKE's share (cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes)."""
-    cpu = int((machine.vcpus - _share(machine.vcpus, _CPU_SHARES)) * 1000)
-    memory = int((machine.memory_gib - _share(machine.memory_gib, _MEMORY_SHARES)) * 1024) - _EVICTION_MIB
+    cpu = int((machine.vcpus - share(machine.vcpus, CPU_SHARES)) * 1000)
+    memory = int((machine.memory_gib - share(machine.memory_gib, _MEMORY_SHARES)) * 1024) - _EVICTION_MIB
     return {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}
 
 
-def _share(amount: float, shares: Iterable[tuple[float, float]]) -> float:
-    """What is kept of `amount`, by shares of its parts."""
-    kept, below = 0.0, 0.0
-    for limit, share in shares:
-        kept += max(0.0, min(amount, limit) - below) * share
-        below = limit
-    return kept
+def eks_node(
+    *,
+    name: str,
+    machine_id: str,
+    group: str,
+    zone: str,
+    instance: aws_machines.Instance,
+    inputs: Mapping[str, Any],
+    disk_gib: int,
+    store: bool = False,
+    unready: str = "",
+    extra: Mapping[str, str] | None = None,
+) -> NodeShape:
+    """A node of an EKS node group as it joins; `inputs` are the group's as its resource states them.
+
+    It has no GPUs yet: NVIDIA's device plugin makes them known. `store` says that pods write to the machine's own
+    disks, `unready` why it is not Ready.
+    """
+    template = inputs.get("launchTemplate") or {}
+    storage = f"{instance.nvme_gb}G" if store and instance.nvme_gb else f"{disk_gib}Gi"
+    room = {
+        "cpu": str(instance.vcpus),
+        "memory": f"{instance.memory_gib * 1024}Mi",
+        "ephemeral-storage": storage,
+        "pods": str(instance.pods),
+    }
+    return NodeShape(
+        name=name,
+        capacity=room,
+        labels={
+            **(inputs.get("labels") or {}),
+            **ec2_labels(instance.name, zone),
+            "eks.amazonaws.com/capacityType": inputs.get("capacityType") or "ON_DEMAND",
+            "eks.amazonaws.com/nodegroup": group,
+            **({"eks.amazonaws.com/sourceLaunchTemplateId": template["id"]} if "id" in template else {}),
+            **(
+                {"eks.amazonaws.com/sourceLaunchTemplateVersion": str(template["version"])}
+                if "version" in template
+                else {}
+            ),
+            **(extra or {}),
+        },
+        taints=stated_taints(inputs),
+        allocatable=room | instance.allocatable,
+        provider_id=f"aws:///{zone}/{machine_id}",
+        unready=unready,
+    )
+
+
+def ec2_labels(instance: str, zone: str) -> dict[str, str]:
+    """The labels that Amazon's cloud provider gives every node, and the autoscaler knows beforehand."""
+    return {
+        "node.kubernetes.io/instance-type": instance,
+        "beta.kubernetes.io/instance-type": instance,
+        "topology.kubernetes.io/region": aws_machines.region_of(zone),
+        "topology.kubernetes.io/zone": zone,
+    }
+
+
+def stated_taints(inputs: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
+    """The taints that a group's resource states, in both clouds' spelling, as Kubernetes writes them."""
+    return tuple(
+        {"key": t["key"], "value": t.get("value", ""), "effect": _EFFECTS[t["effect"]]}
+        for t in inputs.get("taints") or ()
+    )

@@ -14,11 +14,12 @@ from typing import Any
 from ops.kube import Kube, Manifest
 
 CURRENT = "..data"
+STORAGE = "storage.k8s.io/v1"
 REFERENCE = re.compile(r"\$(\$|\([^)]*\))")
 
 
 class NotMountable(Exception):
-    """A volume's Secret or ConfigMap does not exist (yet); a kubelet waits for it."""
+    """A volume's Secret, ConfigMap or disk does not exist (yet); a kubelet waits for it."""
 
 
 Rewrite = Callable[[str, bytes], bytes]
@@ -26,17 +27,61 @@ Rewrite = Callable[[str, bytes], bytes]
 
 
 def mount(
-    kube: Kube, pod: Manifest, container: Manifest, root: Path, rewrite: Rewrite = lambda _, data: data
+    kube: Kube,
+    pod: Manifest,
+    container: Manifest,
+    root: Path,
+    rewrite: Rewrite = lambda _, data: data,
+    disks: Path | None = None,
 ) -> dict[str, list[Path]]:
-    """Write the container's volumes below `root`; returns the files written by mount path."""
+    """Write the container's volumes below `root`; returns the files written by mount path.
+
+    Volumes of claims are directories in `disks`, by name, which pods share; they are mounted as links.
+    """
     volumes = {v["name"]: v for v in pod["spec"].get("volumes", [])}
     written = {}
     for entry in container.get("volumeMounts", []):
         target = root / entry["mountPath"].lstrip("/")
+        if disks and (claim := volumes[entry["name"]].get("persistentVolumeClaim")):
+            written[entry["mountPath"]] = [target]
+            if not target.is_symlink():
+                disk = disks / _disk(kube, pod, claim["claimName"])
+                _link(target, disk / entry.get("subPath", ""))
+            continue
         content = _content(kube, pod["metadata"]["namespace"], volumes[entry["name"]])
         content = {name: rewrite(Path(name).name, data) for name, data in content.items()}
         written[entry["mountPath"]] = _write(target, content, entry.get("subPath"))
     return written
+
+
+def _disk(kube: Kube, pod: Manifest, claim: str) -> str:
+    """The name of a claim's volume, once it is bound and, where its driver wants that, attached to the pod's node."""
+    found = kube.get("v1", "PersistentVolumeClaim", claim, pod["metadata"]["namespace"])
+    if found is None or (found.get("status") or {}).get("phase") != "Bound":
+        raise NotMountable(f'MountVolume.SetUp failed: persistentvolumeclaim "{claim}" is not bound')
+    name, node = str(found["spec"]["volumeName"]), pod["spec"].get("nodeName")
+    if _is_attached(kube, name, node):
+        return name
+    raise NotMountable(f'FailedAttachVolume: volume "{name}" of "{claim}" is not attached to {node} (yet)')
+
+
+def _is_attached(kube: Kube, volume: str, node: str | None) -> bool:
+    """Whether a node has a volume, or needs none: only drivers that say so attach."""
+    disk = kube.get("v1", "PersistentVolume", volume) or {"spec": {}}
+    driver = kube.get(STORAGE, "CSIDriver", (disk["spec"].get("csi") or {}).get("driver", "")) or {}
+    if not (driver.get("spec") or {}).get("attachRequired"):
+        return True
+    return any(
+        item["spec"]["nodeName"] == node and (item.get("status") or {}).get("attached")
+        for item in kube.list(STORAGE, "VolumeAttachment")
+        if item["spec"]["source"].get("persistentVolumeName") == volume
+    )
+
+
+def _link(target: Path, disk: Path) -> None:
+    disk.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(disk)
 
 
 def _content(kube: Kube, namespace: str, volume: Manifest) -> dict[str, bytes]:

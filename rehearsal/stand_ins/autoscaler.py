@@ -1,9 +1,9 @@
-"""Stands in for GKE's cluster autoscaler: a node for a pending pod that fits, none for nobody.
+"""Stands in for the cluster autoscaler, GKE's or that of an EKS cluster: a node for a pod that fits, none for nobody.
 
 It judges as the real one does from a pool's template: selectors, required node affinity, taints, and room.
-Left out: affinity between pods, volumes, priorities, and moving pods together (a node is idle when
+Left out: affinity between pods, limits of volumes per node, priorities, and moving pods together (a node is idle when
 only DaemonSets are on it). Multi-host slices come and go whole. What keeps a pool from growing (its maximum, quota,
-stock) is told in events on the pod, in the words of the real one.
+stock) is told in events on the pod, and that a node goes in one on the node, in the words of the real one.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ops.kube import Kube, Manifest
 from rehearsal.cloud import pools
-from rehearsal.cloud.pools import Pool, Short
-from rehearsal.cloud.project import POOL, Project
+from rehearsal.cloud.groups import Group, Short, ensure_nodes
+from rehearsal.cloud.project import Project, State
 from rehearsal.cloud.settings import BadSettings, Settings
 from rehearsal.node.nodes import NodeShape, timestamp
 from rehearsal.stand_ins.mirror import Mirror
 from stacks.config.types import quantity_value
 
 COMPONENT = "cluster-autoscaler"
-WATCHED = (("v1", "Pod"), ("v1", "Node"))
+WATCHED = (("v1", "Pod"), ("v1", "Node"), ("v1", "PersistentVolumeClaim"), ("v1", "PersistentVolume"))
 Amounts = dict[str, float]
 
 
@@ -87,7 +88,12 @@ def selects(pod: Manifest, labels: Mapping[str, str]) -> bool:
     node = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     )
-    terms = (node or {}).get("nodeSelectorTerms") or []
+    return matches(node or {}, labels)
+
+
+def matches(selector: Manifest, labels: Mapping[str, str]) -> bool:
+    """Whether one of a node selector's terms accepts these labels; one without terms accepts all."""
+    terms = selector.get("nodeSelectorTerms") or []
     return not terms or any(
         all(
             _OPERATORS[e["operator"]](labels.get(e["key"]), e.get("values") or ())
@@ -128,6 +134,9 @@ class _Bin:
 
 # -- what happens ----------------------------------------------------------------------------------
 
+Source = Callable[[State], Iterable[Group]]
+"""The node groups of one cloud, with limits where an autoscaler looks after them."""
+
 
 @dataclass
 class _Memory:
@@ -140,27 +149,47 @@ class _Memory:
 
 
 class Autoscaler:
-    """Sizes the autoscaled pools of the simulated project for the pods that are in the cluster."""
+    """Sizes the autoscaled groups of the simulated project for the pods that are in the cluster.
 
-    def __init__(self, kube: Kube, project: Project, settings: Settings, clock=time.monotonic):
+    `sources` are the clouds: what node groups each has by the project's state.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        project: Project,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        sources: Iterable[Source] = (pools.all_pools,),
+    ):
         self._kube, self._project, self._settings, self._clock = kube, project, settings, clock
-        self._objects = Mirror(kube, WATCHED)
+        self._sources = tuple(sources)
+        self.objects = Mirror(kube, WATCHED)
         self._memory = _Memory()
+        self._began = False
 
     def run(self, stop: threading.Event) -> None:
         """Act until told to stop."""
-        self._objects.run(stop, self._act)
+        self.objects.run(stop, self._act)
 
     def _act(self) -> None:
         try:
-            self.reconcile(self._objects.of("Pod"), self._objects.of("Node"))
+            if not self._began:
+                self.restore()
+                self._began = True
+            self.reconcile(self.objects.of("Pod"), self.objects.of("Node"))
         except (BadSettings, ValueError) as error:
             # A settings file that is being written, or a quantity that we cannot read, must not end us.
             print(f"autoscaler: {error}", flush=True)
 
+    def restore(self) -> None:
+        """Nodes as the records say: whoever changed both may have been ended in between."""
+        for group in self._groups():
+            ensure_nodes(self._kube, group)
+
     def reconcile(self, pods: list[Manifest], nodes: list[Manifest]) -> None:
         """One round: grow where pods wait, then shrink where nobody is."""
-        scaled = [p for p in pools.all_pools(self._project.read()) if p.limits]
+        scaled = [group for group in self._groups() if group.limits]
         if not scaled:
             return
         self._arrive()
@@ -169,51 +198,77 @@ class Autoscaler:
         self._grow(waiting, scaled)
         self._shrink(pods, nodes)
 
+    def _groups(self, state: State | None = None) -> list[Group]:
+        state = state or self._project.read()
+        return [group for source in self._sources for group in source(state)]
+
     # -- growing -----------------------------------------------------------------------------------
 
     def _beyond(self, waiting: list[Manifest], pods: list[Manifest], nodes: list[Manifest]) -> list[Manifest]:
         """Pods for which there is no room yet, on nodes that are there or on their way."""
-        bins = [_bin_of(node, pods) for node in nodes]
-        for pool in pools.all_pools(self._project.read()):
+        groups = self._groups()
+        bins = [_bin_of(node, pods, groups) for node in nodes]
+        for pool in groups:
             there = {n["metadata"]["name"] for n in nodes}
             size = self._memory.coming.get(pool.identity, (0.0, pool.size))[1]
             missing = [i for i, name in enumerate(pool.node_names(size)) if name not in there]
-            bins += [_Bin(pool.shape(i), room(pool.shape(i))) for i in missing]
-        return [pod for pod in waiting if not any(b.take(pod) for b in bins)]
+            bins += [_Bin(pool.template(), room(pool.template())) for _ in missing]
+        return [pod for pod in waiting if self._volume_misfit(pod, {}) or not any(b.take(pod) for b in bins)]
 
-    def _grow(self, waiting: list[Manifest], scaled: list[Pool]) -> None:
+    def _grow(self, waiting: list[Manifest], scaled: list[Group]) -> None:
         left = list(waiting)
         for pool in scaled:
-            mine = [pod for pod in left if not misfit(pod, pool.shape())]
+            mine = [pod for pod in left if not self._misfit(pod, pool.template())]
             if mine and self._trigger(pool, mine):
                 left = [pod for pod in left if pod not in mine]
         for pod in left:
             self._tell(pod, "Normal", "NotTriggerScaleUp", self._why_not(pod, scaled))
 
-    def _trigger(self, pool: Pool, pods: list[Manifest]) -> bool:
+    def _misfit(self, pod: Manifest, shape: NodeShape) -> str:
+        """Why a pod could not run on an empty node of this shape, its volumes considered."""
+        return misfit(pod, shape) or self._volume_misfit(pod, shape.labels)
+
+    def _volume_misfit(self, pod: Manifest, labels: Mapping[str, str]) -> str:
+        """What is wrong with a pod's claims on nodes with these labels; with none of them, what is wrong anywhere."""
+        for volume in pod["spec"].get("volumes") or ():
+            if (name := (volume.get("persistentVolumeClaim") or {}).get("claimName")) is None:
+                continue
+            claim = self.objects.get("PersistentVolumeClaim", name, pod["metadata"]["namespace"])
+            if claim is None:
+                return f'persistentvolumeclaim "{name}" not found'
+            disk = self.objects.get("PersistentVolume", claim["spec"].get("volumeName") or "")
+            place = ((disk or {"spec": {}})["spec"].get("nodeAffinity") or {}).get("required") or {}
+            if labels and not matches(place, labels):
+                return "node(s) had volume node affinity conflict"
+        return ""
+
+    def _trigger(self, pool: Group, pods: list[Manifest]) -> bool:
         """Whether the pool grows for these pods, or is told to fail for them."""
         size = self._memory.coming.get(pool.identity, (0.0, pool.size))[1]
         failed = self._memory.failed.get(pool.identity)
         if failed is not None and self._clock() - failed < self._settings.pace.backoff:
             return False
-        wanted = min(_limit(pool), size + _whole(_bins_for(pods, pool), pool.step))
+        wanted = min(pool.most, size + _whole(_bins_for(pods, pool), pool.step))
         if wanted <= size:
             return False
         try:
-            pools.require(self._project.read(), self._settings, pool, wanted)
+            pool.require(self._project.read(), self._settings, wanted)
         except Short as short:
             self._memory.failed[pool.identity] = self._clock()
-            for pod in pods:
-                self._tell(pod, "Warning", "FailedScaleUp", _failure(pool, short))
+            self._tell_growth(pods, pool.failure(short), pool.growth(size, wanted))
             return True
         self._memory.failed.pop(pool.identity, None)
-        group = f"https://www.googleapis.com/compute/v1/projects/{pool.project}/zones/{pool.zones[0]}"
-        change = f"{{{group}/instanceGroups/{pool.group} {size}->{wanted} (max: {_limit(pool)})}}"
-        for pod in pods:
-            self._tell(pod, "Normal", "TriggeredScaleUp", f"pod triggered scale-up: [{change}]")
+        self._tell_growth(pods, "", pool.growth(size, wanted))
         self._memory.coming[pool.identity] = (self._clock() + self._settings.pace.node, wanted)
         self._arrive()
         return True
+
+    def _tell_growth(self, pods: list[Manifest], failure: str, growth: str) -> None:
+        for pod in pods:
+            if failure:
+                self._tell(pod, "Warning", "FailedScaleUp", failure)
+            else:
+                self._tell(pod, "Normal", "TriggeredScaleUp", f"pod triggered scale-up: [{growth}]")
 
     def _arrive(self) -> None:
         """Let the nodes appear whose time has come."""
@@ -222,11 +277,11 @@ class Autoscaler:
                 del self._memory.coming[identity]
                 self._resize(identity, size)
 
-    def _why_not(self, pod: Manifest, scaled: list[Pool]) -> str:
+    def _why_not(self, pod: Manifest, scaled: list[Group]) -> str:
         """The reasons, counted as the real one counts them."""
         reasons: dict[str, int] = {}
         for pool in scaled:
-            reason = misfit(pod, pool.shape()) or (
+            reason = self._misfit(pod, pool.template()) or (
                 "in backoff after failed scale-up"
                 if pool.identity in self._memory.failed
                 else "max node group size reached"
@@ -242,7 +297,7 @@ class Autoscaler:
         busy = {p["spec"].get("nodeName") for p in pods if _occupies(p)}
         now, pace = self._clock(), self._settings.pace
         self._memory.idle = {n: self._memory.idle.get(n, now) for n in there - busy}
-        for pool in [p for p in pools.all_pools(self._project.read()) if p.limits]:
+        for pool in [group for group in self._groups() if group.limits]:
             if pool.identity in self._memory.coming:
                 continue
             names = pool.node_names()
@@ -250,15 +305,20 @@ class Autoscaler:
             keep = len(names) - len(list(_while_true(reversed(rested))))
             size = max(_whole(keep, pool.step), pool.limits[0] if pool.limits else 0)
             if size < pool.size:
+                for name in names[size:]:
+                    gone = {"kind": "Node", "metadata": {"name": name, "uid": name}}
+                    self._kube.create(
+                        event(gone, "Normal", "ScaleDown", "node removed by cluster autoscaler")
+                    )
                 self._resize(pool.identity, size)
 
     def _resize(self, identity: str, size: int) -> None:
         """Write the size down and make the cluster's nodes follow; a pool that is gone stays so."""
         with self._project.change() as state:
-            pool = next((p for p in pools.all_pools(state) if p.identity == identity), None)
-            if pool is not None:
-                state.of(POOL)[identity]["size"] = size
-                pools.ensure_nodes(self._kube, replace(pool, size=size))
+            group: Any = next((g for g in self._groups(state) if g.identity == identity), None)
+            if group is not None:
+                state.of(group.record)[identity]["size"] = size
+                ensure_nodes(self._kube, replace(group, size=size))
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -275,32 +335,31 @@ class Autoscaler:
         self._kube.create(event(pod, kind, reason, message))
 
 
-def event(pod: Manifest, kind: str, reason: str, message: str) -> Manifest:
-    """An Event of the autoscaler's on a pod."""
-    meta, now = pod["metadata"], timestamp()
-    about = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "namespace": meta["namespace"]}
+def event(item: Manifest, kind: str, reason: str, message: str, component: str = COMPONENT) -> Manifest:
+    """An Event of a component's on an object, by default the autoscaler's; those on nodes are in `default`."""
+    meta, now = item["metadata"], timestamp()
+    home = {"namespace": meta["namespace"]} if "namespace" in meta else {}
+    about = {
+        "apiVersion": "v1",
+        "kind": item.get("kind", "Pod"),
+        "name": meta["name"],
+        "uid": meta["uid"],
+        **home,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{meta['name']}.{uuid.uuid4().hex[:16]}", "namespace": meta["namespace"]},
-        "involvedObject": about | {"uid": meta["uid"]},
+        "metadata": {"namespace": "default", "name": f"{meta['name']}.{uuid.uuid4().hex[:16]}", **home},
+        "involvedObject": about,
         "type": kind,
         "reason": reason,
         "message": message,
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
+        "source": {"component": component},
+        "reportingComponent": component,
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,
     }
-
-
-def _failure(pool: Pool, short: Short) -> str:
-    zones = ", ".join(pool.zones)
-    return (
-        f"Node scale up in zones {zones} associated with this pod failed: {short.cause}. "
-        "Pod is at risk of not being scheduled."
-    )
 
 
 def _waits(pod: Manifest) -> bool:
@@ -325,9 +384,10 @@ def _of_daemon_set(pod: Manifest) -> bool:
     return any(owner["kind"] == "DaemonSet" for owner in owners)
 
 
-def _bin_of(node: Manifest, pods: Iterable[Manifest]) -> _Bin:
+def _bin_of(node: Manifest, pods: Iterable[Manifest], groups: Iterable[Group]) -> _Bin:
     meta, status = node["metadata"], node.get("status") or {}
-    shape = NodeShape(
+    coming = next((group.template() for group in groups if group.awaited(node)), None)
+    shape = coming or NodeShape(
         meta["name"],
         status.get("capacity") or {},
         meta.get("labels") or {},
@@ -342,12 +402,12 @@ def _bin_of(node: Manifest, pods: Iterable[Manifest]) -> _Bin:
     return _Bin(shape, free)
 
 
-def _bins_for(pods: list[Manifest], pool: Pool) -> int:
+def _bins_for(pods: list[Manifest], pool: Group) -> int:
     """How many new nodes of the pool these pods need."""
     bins: list[_Bin] = []
     for pod in pods:
         if not any(b.take(pod) for b in bins):
-            bins.append(_Bin(pool.shape(), room(pool.shape())))
+            bins.append(_Bin(pool.template(), room(pool.template())))
             bins[-1].take(pod)
     return len(bins)
 
@@ -355,10 +415,6 @@ def _bins_for(pods: list[Manifest], pool: Pool) -> int:
 def _whole(count: int, step: int) -> int:
     """A number of nodes in whole slices."""
     return math.ceil(count / step) * step
-
-
-def _limit(pool: Pool) -> int:
-    return pool.limits[1] if pool.limits else pool.size
 
 
 def _while_true(flags: Iterable[bool]) -> Iterable[bool]:

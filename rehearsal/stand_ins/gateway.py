@@ -22,15 +22,16 @@ from rehearsal.gateway import attach, files, workload
 from rehearsal.gateway.clusters import Endpoints
 from rehearsal.gateway.objects import Unsupported, key
 from rehearsal.gateway.translate import Config, Proxy, translate
-from rehearsal.node.nodes import timestamp
+from rehearsal.stand_ins.aws_balancers import FINALIZER
 from rehearsal.stand_ins.mirror import Mirror
+from rehearsal.stand_ins.statuses import condition, write
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 POOL_API = "inference.networking.k8s.io/v1"
 CONTROLLER = "istio.io/gateway-controller"
 CLASS = "istio"
 MANAGER = "rehearsal-istiod"
-# The machine itself: there is no load balancer here that could have an address of its own.
+# The machine itself: without a cloud there is no load balancer that could have an address of its own.
 ADDRESS = "127.0.0.1"
 WATCHED = (
     (GATEWAY_API, "GatewayClass"),
@@ -111,16 +112,16 @@ class GatewayController:
         gateways = [g for g in self.objects.of("Gateway") if g["spec"]["gatewayClassName"] == CLASS]
         users: dict[tuple[str, str], dict[tuple[str, str], Manifest]] = {}
         for gateway in gateways:
-            self._write(gateway, self._gateway_status(gateway, self._program(gateway)))
+            write(self._kube, gateway, self.status_of(gateway, self._program(gateway)))
         for route in self.objects.of("HTTPRoute"):
             mine = [(g, p) for g in gateways for p in attach.parents(route, g)]
             if mine:
-                self._write(route, {"parents": [self._route_parent(route, g, p) for g, p in mine]})
+                write(self._kube, route, {"parents": [self._route_parent(route, g, p) for g, p in mine]})
             for pool in attach.pools(route):
                 users.setdefault(pool, {}).update((key(g), g) for g, _ in mine)
         for pool in self.objects.of("InferencePool"):
             if found := users.get(key(pool)):
-                self._write(pool, {"parents": [self._pool_parent(pool, g) for g in found.values()]})
+                write(self._kube, pool, {"parents": [self._pool_parent(pool, g) for g in found.values()]})
         self._forget()
 
     def _accept_class(self) -> None:
@@ -136,7 +137,7 @@ class GatewayController:
                 MANAGER,
             )
             return
-        self._write(item, {"conditions": [_condition(item, "Accepted", True)]})
+        write(self._kube, item, {"conditions": [condition(item, "Accepted", True)]})
 
     def _program(self, gateway: Manifest) -> Verdict:
         """Make a Gateway's pods and tell their Envoys what the objects say now."""
@@ -214,20 +215,30 @@ class GatewayController:
             files.remove(self._root / address)
             del self._written[address]
 
-    def _gateway_status(self, gateway: Manifest, verdict: Verdict) -> dict[str, Any]:
-        local = workload.service_type(gateway) == "ClusterIP"
-        value = workload.service_host(gateway) if local else ADDRESS
+    def status_of(self, gateway: Manifest, verdict: Verdict) -> dict[str, Any]:
+        """The status of a Gateway, as istiod would write it."""
+        local, balancer = workload.service_type(gateway) == "ClusterIP", self._balancer(gateway)
+        value = workload.service_host(gateway) if local else balancer or ADDRESS
         status: dict[str, Any] = {
             "conditions": [
-                _condition(gateway, "Accepted", True),
-                _condition(gateway, "Programmed", *_programmed(gateway, verdict)),
+                condition(gateway, "Accepted", True),
+                condition(gateway, "Programmed", *_programmed(gateway, verdict, balancer)),
             ],
             "listeners": [self._listener_status(gateway, x, verdict) for x in gateway["spec"]["listeners"]],
         }
-        if verdict.ready:
+        if verdict.ready and balancer != "":
             # As istiod: no address before the first pod is ready, and none taken back later.
-            status["addresses"] = [{"type": "Hostname" if local else "IPAddress", "value": value}]
+            named = local or balancer is not None
+            status["addresses"] = [{"type": "Hostname" if named else "IPAddress", "value": value}]
         return status
+
+    def _balancer(self, gateway: Manifest) -> str | None:
+        """The name of the load balancer that a simulated cloud keeps for a Gateway, "" before; None without a cloud."""
+        service = self.objects.get("Service", workload.name(gateway), gateway["metadata"]["namespace"])
+        if service is None or FINALIZER not in (service["metadata"].get("finalizers") or ()):
+            return None
+        ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or [{}]
+        return str(ingress[0].get("hostname", ""))
 
     def _listener_status(self, gateway: Manifest, listener: Manifest, verdict: Verdict) -> dict[str, Any]:
         reason, message = verdict.problems.get(listener["name"], ("", ""))
@@ -241,9 +252,9 @@ class GatewayController:
             "attachedRoutes": len(list(attach.attached(self.objects, gateway, listener))),
             "supportedKinds": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}],
             "conditions": [
-                _condition(gateway, "Accepted", True),
-                _condition(gateway, "Programmed", *programmed),
-                _condition(gateway, "ResolvedRefs", not reason, reason, message),
+                condition(gateway, "Accepted", True),
+                condition(gateway, "Programmed", *programmed),
+                condition(gateway, "ResolvedRefs", not reason, reason, message),
             ],
         }
 
@@ -255,8 +266,8 @@ class GatewayController:
             "parentRef": parent,
             "controllerName": CONTROLLER,
             "conditions": [
-                _condition(route, "Accepted", accepted, "" if accepted else "NotAllowedByListeners"),
-                _condition(route, "ResolvedRefs", problem is None, *(problem or ())),
+                condition(route, "Accepted", accepted, "" if accepted else "NotAllowedByListeners"),
+                condition(route, "ResolvedRefs", problem is None, *(problem or ())),
             ],
         }
 
@@ -275,44 +286,24 @@ class GatewayController:
             "parentRef": reference,
             "controllerName": CONTROLLER,
             "conditions": [
-                _condition(pool, "Accepted", True),
-                _condition(pool, "ResolvedRefs", found, *problem),
+                condition(pool, "Accepted", True),
+                condition(pool, "ResolvedRefs", found, *problem),
             ],
         }
 
-    def _write(self, item: Manifest, status: dict[str, Any]) -> None:
-        """Patch the status where it differs from the live one in anything but times."""
-        live = item.get("status") or {}
-        if all(_timeless(live.get(k)) == _timeless(v) for k, v in status.items()):
-            return
-        meta = item["metadata"]
-        self._kube.patch(
-            item["apiVersion"], item["kind"], meta["name"], meta.get("namespace"), {"status": status},
-            subresource="status",
-        )  # fmt: skip
 
-
-def _programmed(gateway: Manifest, verdict: Verdict) -> tuple[Any, ...]:
+def _programmed(gateway: Manifest, verdict: Verdict, balancer: str | None) -> tuple[Any, ...]:
     """Whether a Gateway takes traffic by its objects: (yes or no, reason, message)."""
     if verdict.refused:
         return False, "Invalid", verdict.refused
     if not verdict.ready:
         return False, "AddressNotAssigned", f"no ready pod behind {workload.service_host(gateway)!r}"
+    if balancer == "":
+        host = workload.service_host(gateway)
+        return (
+            False,
+            "AddressNotAssigned",
+            f"Assigned to service(s) {host}, but failed to assign to all requested addresses: "
+            + f'address pending for hostname "{host}"',
+        )
     return True, "Programmed", f"Resource programmed, assigned to service(s) {workload.service_host(gateway)}"
-
-
-def _condition(item: Manifest, kind: str, true: bool, reason: str = "", message: str = "") -> dict[str, Any]:
-    return {
-        "type": kind,
-        "status": "True" if true else "False",
-        "reason": reason or kind,
-        "message": message,
-        "observedGeneration": item["metadata"]["generation"],
-        "lastTransitionTime": timestamp(),
-    }
-
-
-def _timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _timeless(v) for k, v in value.items() if k != "lastTransitionTime"}
-    return [_timeless(v) for v in value] if isinstance(value, list) else value

@@ -66,6 +66,10 @@ class Mirror(Shelf):
                 # Objects change and vanish while we write; the next round sees how they are then.
                 print(f"{act.__qualname__}: {error}", flush=True)
 
+    def wake(self) -> None:
+        """Act once more though no object has changed; from any thread."""
+        self._changed.put(None)
+
     def _follow(self, api_version: str, kind: str, stop: threading.Event) -> None:
         self._await_kind(api_version, kind, stop)
         for event, item in self._kube.follow(api_version, kind, stop):

@@ -14,6 +14,7 @@ def main(names: list[str]) -> int:
         tools = ensure(only=names or None)
         if not names:
             artifacts.ensure(tools)
+            artifacts.ensure_google()
     except ToolchainError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -80,15 +80,34 @@ MANIFESTS: Mapping[str, Source] = {
 }
 
 
-def download(go: Go, lock: Lock, report: Report) -> dict[str, Path]:
-    """The directory of each pinned module, fetched when it is not there yet.
+# What Google puts into a cluster whose Gateway API is on, by name of the file; each GKE minor has pins of its own.
+GATEWAY_API, POOLS = "gateway-api", "inference-pool"
+GOOGLE: Mapping[str, Source] = {
+    GATEWAY_API: Source("sigs.k8s.io/gateway-api", "config/crd/standard/gateway*.yaml"),
+    "networking": Source(
+        "github.com/GoogleCloudPlatform/gke-gateway-api", "config/crd/networking.gke.io_*.yaml"
+    ),
+    POOLS: Source(
+        "sigs.k8s.io/gateway-api-inference-extension",
+        "config/crd/bases/inference.networking.k8s.io_inferencepools.yaml",
+    ),
+}
+
+
+def google_pins(minor: str) -> str:
+    """The directory below modules/ that pins what a GKE minor brings."""
+    return f"gke-{minor}"
+
+
+def download(go: Go, lock: Lock, report: Report, directory: str = SOURCES) -> dict[str, Path]:
+    """The directory of each module that `directory` pins, fetched when it is not there yet.
 
     Each is asked for by name and version, which checks it against go.sum but
     resolves nothing: in one build they would push each other's versions up.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        module = shutil.copytree(MODULES / SOURCES, Path(scratch) / SOURCES)
-        wanted = [f"{name}@{version}" for name, version in requirements(SOURCES).items()]
+        module = shutil.copytree(MODULES / directory, Path(scratch) / directory)
+        wanted = [f"{name}@{version}" for name, version in requirements(directory).items()]
         output = go.run("the charts' modules", ["mod", "download", "-json", *wanted], module, lock, report)
     return {found["Path"]: Path(found["Dir"]) for found in _json_objects(output)}
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from components.serving.manifests import verification
 from stacks.config.base import Strict, entry
 from stacks.config.errors import refusal
 from stacks.config.types import DnsLabel, TenantName, sequence
@@ -23,6 +24,17 @@ Multiplier = Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)]
 # The curve P-256: y^2 = x^3 - 3x + B modulo P (SEC 2, secp256r1).
 _P = 2**256 - 2**224 + 2**192 + 2**96 - 1
 _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
+
+def _not_reserved(tenants: dict[str, Tenant]) -> dict[str, Tenant]:
+    for name in tenants:
+        if verification.is_reserved(name):
+            raise refusal(
+                f'"{name}" begins with {verification.PREFIX}, which is reserved',
+                "it could take the place of a tenant that `python -m ops verify` asks as",
+                "use another name",
+            )
+    return tenants
 
 
 def _not_too_many(tenants: dict[str, Tenant]) -> dict[str, Tenant]:
@@ -75,9 +87,9 @@ class Access(Strict):
     """API keys, tiers and limits. Without this section the gateway asks for no key."""
 
     tiers: Annotated[dict[TenantName, Tier], Field(min_length=1)] = entry("Budgets by name.")
-    tenants: Annotated[dict[TenantName, Tenant], AfterValidator(_not_too_many)] = entry(
-        "Tenants by name, 1,000 at most; any number of keys each.", factory=dict
-    )
+    tenants: Annotated[
+        dict[TenantName, Tenant], AfterValidator(_not_reserved), AfterValidator(_not_too_many)
+    ] = entry("Tenants by name, 1,000 at most; any number of keys each.", factory=dict)
     limit_by: Literal["tokens", "requests"] = entry("What is counted.", "tokens")
     keys: Literal["signed", "opaque"] = entry(
         "signed: the gateway verifies them itself; opaque: Authorino looks them up.", "signed"
@@ -94,3 +106,11 @@ class Access(Strict):
     shadow: bool = entry(
         "Count and report, but refuse nobody for the limit. Unknown tenants are still refused.", False
     )
+    verification: bool = entry(
+        "Keep a tenant per tier for `python -m ops verify`, to which only the signing key opens.", True
+    )
+
+    @property
+    def reserved(self) -> tuple[str, ...]:
+        """The tenants that are kept for `python -m ops verify`."""
+        return tuple(verification.tenants(self.tiers, "")) if self.verification else ()

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from stacks.config.base import Strict, entry
 from stacks.config.errors import refusal
-from stacks.config.types import DnsLabel, HostName, Reason, Text
+from stacks.config.types import Cidr, DnsLabel, HostName, Reason, Text
 
 CLASS_NAMES = {
     ("istio", "internal"): "istio",
@@ -16,7 +16,7 @@ CLASS_NAMES = {
     ("gke", "internal"): "gke-l7-rilb",
     ("gke", "public"): "gke-l7-regional-external-managed",
 }
-_SOURCES = ("issuer", "secretName", "certificateMap", "none")
+_SOURCES = ("issuer", "secretName", "certificateManager", "none")
 
 
 class Tls(Strict):
@@ -27,13 +27,17 @@ class Tls(Strict):
         None,
     )
     secret_name: DnsLabel | None = entry("Existing TLS Secret in the gateway's namespace.", None)
-    certificate_map: DnsLabel | None = entry("Certificate Manager map, with gateway kind gke.", None)
+    certificate_manager: DnsLabel | None = entry(
+        "Certificate of Certificate Manager in the cluster's region, with gateway kind gke. Google's regional gateways "
+        "take certificates by name and no certificate maps.",
+        None,
+    )
     none: Reason | None = entry("No TLS, and the reason why keys may travel in the clear here.", None)
     email: Text | None = entry("Contact of the ACME account, with a letsencrypt issuer.", None)
 
     @model_validator(mode="after")
     def _one_source(self) -> Tls:
-        values = (self.issuer, self.secret_name, self.certificate_map, self.none)
+        values = (self.issuer, self.secret_name, self.certificate_manager, self.none)
         given = [name for name, value in zip(_SOURCES, values, strict=True) if value is not None]
         if len(given) != 1:
             raise refusal(
@@ -63,6 +67,12 @@ class Gateway(Strict):
     namespace: DnsLabel = entry("Namespace of the gateway.", "llm-gateway")
     name: DnsLabel = entry("Name of the Gateway object.", "llm-gateway")
     class_name: DnsLabel | None = entry("GatewayClass.", None, derived="kind and exposure")
+    proxy_only: Cidr | None = entry(
+        "Range of the proxy-only subnet in an existing cluster's network and region, with gateway kind gke: network "
+        "policies let Google's proxies in by it.",
+        None,
+        derived="cluster.network.proxyOnly on a new cluster",
+    )
 
     @property
     def gateway_class(self) -> str:

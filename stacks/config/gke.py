@@ -44,6 +44,9 @@ class GkePool(Strict):
     capacity: Literal["on-demand", "spot", "flex-start", "reservation"] = entry(
         "How the machines are bought. Another kind is another pool: Google replaces it.", "on-demand"
     )
+    keep: sequence(Literal["on-demand", "spot", "flex-start", "reservation"]) = entry(
+        "Kinds of capacity that the models move away from: their pools stay until this is removed again.", ()
+    )
     reservation: Text | None = entry("Name of the reservation, with capacity reservation.", None)
     max_run_hours: int | None = entry(
         "Life of a flex-start node.", None, ge=1, le=168, unit="hours", derived="168 with flex-start"
@@ -86,6 +89,9 @@ class GkePool(Strict):
         )
 
 
+PROXY_ONLY = "192.168.100.0/23"
+
+
 class GkeNetwork(Strict):
     """Address ranges of the cluster's own network."""
 
@@ -93,13 +99,19 @@ class GkeNetwork(Strict):
     pods: Cidr = entry("Pods; 256 addresses per node.", "10.4.0.0/14")
     services: Cidr = entry("Cluster IPs of Services.", "10.8.0.0/20")
     proxy_only: Cidr | None = entry(
-        "Proxies of Google's gateway (kind gke); a region has one active subnet per network.",
+        "Proxies of Google's gateway (kind gke); a region has one active subnet per network. Of a shared subnet it is "
+        "the range that it has.",
         None,
-        derived="192.168.100.0/23 with gateway kind gke",
+        derived=f"{PROXY_ONLY} with gateway kind gke",
     )
     shared_proxy_only_subnet: Text | None = entry(
-        "Existing proxy-only subnet to use instead of an own one.", None
+        "Existing proxy-only subnet to use instead of an own one; needs its range in proxyOnly.", None
     )
+
+    @property
+    def proxies(self) -> str:
+        """The range of the proxies of Google's gateway."""
+        return self.proxy_only or PROXY_ONLY
 
 
 class GkeControlPlane(Strict):
@@ -147,7 +159,9 @@ class GkeCluster(Strict):
         "Cloud KMS key that encrypts Secrets in etcd.", None, derived="Google's own key"
     )
     deletion_protection: bool = entry(
-        "Refuse to delete the cluster. Set it to false and run `pulumi up` before `pulumi destroy`.", True
+        "Refuse to delete the cluster, and pools that models use. Set it to false and run `pulumi up` before "
+        "`pulumi destroy`.",
+        True,
     )
     labels: dict[Text, str] = entry("Labels of every Google resource, for cost reports.", factory=dict)
     accelerators: dict[DnsLabel, GkePool] = entry(

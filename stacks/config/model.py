@@ -187,7 +187,11 @@ class Model(Strict):
         "Quantization of the weights, as vLLM names it.", None, derived="the model's own"
     )
     tensor_parallel: int | None = entry(
-        "Chips that share one replica on one node.", None, ge=1, unit="chips", derived="all chips of the node"
+        "Chips that share one replica.",
+        None,
+        ge=1,
+        unit="chips",
+        derived="all of its node, or of its TPU slice",
     )
     image: PinnedImage | None = entry(
         "Image of the engine, with exact tag or digest.",

@@ -27,6 +27,12 @@ def _part(name: str) -> Ownership:
     return entry(f"{name}. {_OWNERSHIP}", "managed")
 
 
+def _gateway_part(name: str, with_google: str) -> Ownership | None:
+    return entry(
+        f"{name}. {_OWNERSHIP}", None, derived=f"managed with gateway kind istio, {with_google} with gke"
+    )
+
+
 class Artifacts(Strict):
     """Charts and manifests from a directory of your own instead of the internet."""
 
@@ -46,9 +52,11 @@ class Platform(Strict):
         "Give the secret key pullSecret (a Docker config JSON) to the model pods.", False
     )
     cert_manager: Ownership = _part("cert-manager, which issues the webhooks' certificates")
-    istio: Ownership = _part("Istio, the gateway")
-    gateway_api: Ownership = _part("Gateway API's custom resource definitions")
-    inference_extension: Ownership = _part("The inference extension's custom resource definitions")
+    istio: Ownership | None = _gateway_part("Istio, the gateway", "not needed")
+    gateway_api: Ownership | None = _gateway_part("Gateway API's custom resource definitions", "Google's")
+    inference_extension: Ownership | None = _gateway_part(
+        "The inference extension's custom resource definitions", "Google's"
+    )
     kserve: Ownership = _part("KServe, which runs the models")
     leader_worker_set: Ownership = _part("LeaderWorkerSet, for models on several machines")
     gpu_operator: Ownership | None = entry(

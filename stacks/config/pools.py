@@ -29,6 +29,11 @@ class PoolShape:
     memory_gib: float | None = None
     vcpus: int | None = None
 
+    @property
+    def chips_per_replica(self) -> int:
+        """The chips of the nodes that serve one replica together."""
+        return self.chips_per_node * self.nodes_per_replica
+
 
 def one_of(known: tuple[str, ...], what: str, consequence: str) -> Callable[[str], str]:
     """A check that a value is one of the known ones; `what` says what the others are not."""

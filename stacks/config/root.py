@@ -40,5 +40,5 @@ class StackConfig(Strict):
         return "managed" if self.has_nvidia and self.cluster.kind != "existing" else "provided"
 
     def tensor_parallel(self, model: Model) -> int:
-        """Chips that share one replica on one node; the whole node unless the model says otherwise."""
-        return model.tensor_parallel or self.cluster.accelerators[model.accelerator].shape().chips_per_node
+        """Chips that share one replica; the whole node, or slice of nodes, unless the model says otherwise."""
+        return model.tensor_parallel or self.cluster.accelerators[model.accelerator].shape().chips_per_replica

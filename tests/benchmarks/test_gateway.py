@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import backend, gateway, peer
 
-SMALLEST = gateway.Sizes(seconds=0.05, connections=2, least=20, keys=(2,), tenants=(2,), concurrent=(2,))
+SMALLEST = gateway.Sizes(seconds=0.2, connections=2, least=20, keys=(2,), tenants=(2,), concurrent=(2,))
 LOADS = {f"{load}_{p}": 0.5 for load in ("alone", "half") for p in ("p50", "p99")}
 AS_CLAIMED: dict[str, Any] = {
     "added": {

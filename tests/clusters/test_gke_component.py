@@ -117,7 +117,27 @@ def test_the_lock_against_deletion_is_google_s_and_pulumi_s_at_once(
     for recording, locked in ((whole, True), (plain, False)):
         cluster = one(recording, CLUSTER)
         assert (cluster.inputs["deletionProtection"], cluster.protect) == (locked, locked)
-        assert not [r.name for r in recording.registrations if r.protect and r.urn != cluster.urn]
+        pools = {r.name for r in recording.of_type(POOL) if r.name != SYSTEM}
+        protected = {r.name for r in recording.registrations if r.protect}
+        # A pool that goes under its models takes all their replicas at once.
+        assert protected == ({cluster.name, *pools} if locked else set())
+
+
+def test_a_kept_pool_stands_beside_the_models_new_one_and_is_not_locked() -> None:
+    def move(raw: dict[str, Any]) -> None:
+        raw["cluster"]["deletionProtection"] = True
+        raw["cluster"]["accelerators"]["v6e"] |= {"capacity": "spot", "keep": ["on-demand"], "minNodes": 1}
+
+    recording, _ = run(move)
+    pools = {pool.name: pool for pool in recording.of_type(POOL) if pool.name != SYSTEM}
+    assert {name: pool.protect for name, pool in pools.items()} == {
+        "cluster-v6e-spot": True,
+        "cluster-v6e-on-demand": False,
+    }
+    floors = {name: pool.inputs["autoscaling"]["minNodeCount"] for name, pool in pools.items()}
+    assert floors == {"cluster-v6e-spot": 1, "cluster-v6e-on-demand": 0}
+    labels_of = {name: pool.inputs["nodeConfig"]["labels"]["llmp.dev/pool"] for name, pool in pools.items()}
+    assert labels_of == {"cluster-v6e-spot": "v6e-spot", "cluster-v6e-on-demand": "v6e-on-demand"}
 
 
 def test_every_resource_comes_after_the_api_that_makes_it(whole: Recording) -> None:
@@ -202,7 +222,7 @@ def test_the_objects_of_a_cluster_are_bound_to_it_and_not_to_its_address(whole: 
 def test_proxies_have_a_subnet_with_google_s_gateway_only() -> None:
     def with_shared(raw: dict[str, Any]) -> None:
         on_google(raw)
-        raw["cluster"]["network"] = {"sharedProxyOnlySubnet": "proxies"}
+        raw["cluster"]["network"] = {"sharedProxyOnlySubnet": "proxies", "proxyOnly": "192.168.0.0/23"}
 
     def unused(raw: dict[str, Any]) -> None:
         raw["cluster"]["network"] = {"proxyOnly": "192.168.200.0/23"}

@@ -63,7 +63,7 @@ def test_webhooks_of_operators_that_somebody_else_installs_are_somebody_else_s()
 def test_a_shared_subnet_for_proxies_is_not_made_again() -> None:
     def shared(raw: dict[str, Any]) -> None:
         on_google(raw)
-        raw["cluster"]["network"] = {"sharedProxyOnlySubnet": "proxies"}
+        raw["cluster"]["network"] = {"sharedProxyOnlySubnet": "proxies", "proxyOnly": "192.168.0.0/23"}
 
     assert args(shared).network.proxy_only is None
     assert args(on_google).network.proxy_only == "192.168.100.0/23"

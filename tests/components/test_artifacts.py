@@ -36,7 +36,7 @@ def test_every_entry_is_pinned_to_an_exact_version() -> None:
     for entry in (*lock.charts.values(), *lock.manifests.values()):
         assert re.fullmatch(r"v?\d+\.\d+\.\d+", entry.version), entry.name
     for image in lock.images.values():
-        assert re.search(r":(v?\d+\.\d+\.\d+|[0-9a-f]{8})$", image.reference), image.name
+        assert re.search(r":(v?\d+\.\d+\.\d+(-alpine\d+\.\d+)?|[0-9a-f]{8})$", image.reference), image.name
 
 
 def test_an_image_runs_by_digest_once_its_digest_is_known() -> None:

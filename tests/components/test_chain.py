@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -301,3 +302,11 @@ def test_the_policy_lets_nobody_in_without_a_key_of_ours() -> None:
 def test_clients_without_a_key_may_be_sent_to_https() -> None:
     rules = access.authorization_policy(dataclasses.replace(KEYS, redirects=True))["spec"]["rules"]
     assert rules[1:] == [{"to": [{"operation": {"ports": ["80"]}}]}]
+
+
+def test_a_silent_connection_says_that_it_lives_before_a_load_balancer_forgets_it() -> None:
+    shortest = 350  # AWS's network load balancer, in seconds.
+    (listener,) = [p for p in chain.chain(SPEC)["spec"]["configPatches"] if p["applyTo"] == "LISTENER"]
+    options = {(o["level"], o["name"]): o["int_value"] for o in listener["patch"]["value"]["socket_options"]}
+    assert options[socket.SOL_SOCKET, socket.SO_KEEPALIVE] == 1
+    assert options[socket.IPPROTO_TCP, socket.TCP_KEEPIDLE] < shortest

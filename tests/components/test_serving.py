@@ -140,7 +140,15 @@ def test_an_internal_gateway_says_so_to_its_cloud(cloud: Any) -> None:
     outside = gateway.gateway(dataclasses.replace(GATEWAY, cloud=cloud, internal=False))
     assert inside != outside
     assert set(outside["metadata"]["annotations"]) == {labels.WAIT_FOR}
-    assert "infrastructure" not in outside["spec"]
+    marks = outside["spec"].get("infrastructure", {}).get("annotations", {})
+    assert not any("internal" in mark.lower() for mark in (*marks, *marks.values()))
+
+
+@pytest.mark.parametrize("internal", [True, False])
+def test_on_aws_no_classic_load_balancer_ends_long_answers(internal: bool) -> None:
+    made = gateway.gateway(dataclasses.replace(GATEWAY, cloud="aws", internal=internal))
+    marks = made["spec"]["infrastructure"]["annotations"]
+    assert marks["service.beta.kubernetes.io/aws-load-balancer-type"] == "nlb"
 
 
 def test_only_namespaces_of_models_may_attach_routes() -> None:

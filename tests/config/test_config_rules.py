@@ -280,6 +280,35 @@ CASES = {
         "2 is not the 4 chips",
         "use 4",
     ),
+    "part of a slice's chips": (
+        "gke",
+        {f"{POOL}/topology": "4x4", f"{POOL}/maxNodes": 4, "models/qwen/tensorParallel": 4},
+        "models.qwen.tensorParallel",
+        "4 is not the 16 chips of a slice of pool (4 nodes of 4)",
+        "use 16",
+    ),
+    "heads that cannot be split over a slice": (
+        "gke",
+        {
+            f"{POOL}/topology": "4x4",
+            f"{POOL}/maxNodes": 4,
+            "models/qwen/architecture": {**BIG, "attentionHeads": 40},
+        },
+        "models.qwen.tensorParallel",
+        "40 attention heads cannot be split over 16 chips",
+        "slices with another number",
+    ),
+    "weights too large for a slice": (
+        "gke",
+        {
+            f"{POOL}/topology": "4x4",
+            f"{POOL}/maxNodes": 4,
+            "models/qwen/architecture": {**BIG, "parametersBillions": 250},
+        },
+        "models.qwen.accelerator",
+        "budget 450.0 GiB (16 x 31.2 GiB",
+        "quantized weights",
+    ),
     "heads that cannot be split": (
         "eks",
         {"models/qwen/architecture": {**BIG, "attentionHeads": 6, "kvHeads": 2, "parametersBillions": 3}},
@@ -543,12 +572,26 @@ CASES = {
         "overlaps 192.168.100.0/24",
         "without common",
     ),
-    "own and shared proxy-only subnet": (
+    "shared proxy-only subnet without its range": (
         "gke",
-        {"cluster/network": {"proxyOnly": "192.168.0.0/23", "sharedProxyOnlySubnet": "shared"}},
+        {"cluster/network": {"sharedProxyOnlySubnet": "shared"}, "gateway": {"kind": "gke"}},
         "cluster.network.proxyOnly",
-        "both set",
-        "remove proxyOnly or",
+        "subnet is a shared one",
+        "subnets describe shared --region=europe-west4",
+    ),
+    "GKE that brings no pools": (
+        "gke",
+        {"cluster/version": "1.33", "gateway": {"kind": "gke"}},
+        "cluster.version",
+        "no InferencePool v1",
+        "for example 1.34",
+    ),
+    "GKE from just before pools": (
+        "gke",
+        {"cluster/version": "1.34.0-gke.1625999", "gateway": {"kind": "gke"}},
+        "cluster.version",
+        "no InferencePool v1",
+        "1.34.0-gke.1626000 or newer",
     ),
     "host bits": (
         "gke",
@@ -591,6 +634,20 @@ CASES = {
         "cluster.accelerators.pool.reservation",
         "capacity is spot",
         "remove the name",
+    ),
+    "kept capacity that is in use": (
+        "gke",
+        {f"{POOL}/capacity": "spot", f"{POOL}/keep": ["spot"]},
+        "cluster.accelerators.pool.keep",
+        "repeats a kind of capacity",
+        "keep only what the models move away from",
+    ),
+    "kept reservation without a name": (
+        "gke",
+        {f"{POOL}/keep": ["reservation"]},
+        "cluster.accelerators.pool.reservation",
+        "none is named",
+        "add reservation",
     ),
     "fixed number of flex-start nodes": (
         "gke",
@@ -809,12 +866,97 @@ CASES = {
         "only an ACME account",
         "letsencrypt",
     ),
-    "certificate map on Istio": (
+    "Certificate Manager on Istio": (
         "gke",
-        {"gateway": {"tls": {"certificateMap": "mine"}}},
-        "gateway.tls.certificateMap",
+        {"gateway": {"tls": {"certificateManager": "mine"}}},
+        "gateway.tls.certificateManager",
         "Google's gateway only",
         "issuer or secretName",
+    ),
+    "certificate map, which regional gateways do not take": (
+        "gke",
+        {"gateway": {"kind": "gke", "tls": {"certificateMap": "mine"}}},
+        "gateway.tls.certificateMap",
+        "no such key",
+        "use certificateManager",
+    ),
+    "Let's Encrypt through Google's gateway": (
+        "gke",
+        {
+            "gateway": {
+                "kind": "gke",
+                "exposure": "public",
+                "openReason": "a public demonstration",
+                "host": "llm.example.com",
+                "tls": {"issuer": "letsencrypt-staging"},
+            }
+        },
+        "gateway.tls.issuer",
+        "serves nothing before its certificate is there",
+        "use certificateManager",
+    ),
+    "Istio beside Google's gateway": (
+        "gke",
+        {"gateway": {"kind": "gke"}, "platform": {"istio": "managed"}},
+        "platform.istio",
+        "the gateway is Google's",
+        "remove the key",
+    ),
+    "own definitions beside Google's": (
+        "gke",
+        {"gateway": {"kind": "gke"}, "platform": {"gatewayApi": "managed"}},
+        "platform.gatewayApi",
+        "the gateway is Google's",
+        "remove the key",
+    ),
+    "own pools beside Google's": (
+        "gke",
+        {"gateway": {"kind": "gke"}, "platform": {"inferenceExtension": "managed"}},
+        "platform.inferenceExtension",
+        "the gateway is Google's",
+        "remove the key",
+    ),
+    "Google's global gateway": (
+        "gke",
+        {"gateway": {"kind": "gke", "className": "gke-l7-global-external-managed"}},
+        "gateway.className",
+        "takes no InferencePool",
+        "gke-l7-rilb follows",
+    ),
+    "internal gateway of the public class": (
+        "gke",
+        {"gateway": {"kind": "gke", "className": "gke-l7-regional-external-managed"}},
+        "gateway.className",
+        "not the class of an internal gateway",
+        "gke-l7-rilb follows",
+    ),
+    "Google's gateway before an existing cluster": (
+        "existing",
+        {"gateway": {"kind": "gke"}},
+        "gateway.proxyOnly",
+        "is missing",
+        "purpose=REGIONAL_MANAGED_PROXY",
+    ),
+    "everybody as Google's proxies": (
+        "existing",
+        {"gateway": {"kind": "gke", "proxyOnly": "0.0.0.0/0"}},
+        "gateway.proxyOnly",
+        "more than a proxy-only subnet",
+        "the subnet's own range",
+    ),
+    "range of proxies of a new cluster": (
+        "gke",
+        {"gateway": {"kind": "gke", "proxyOnly": "192.168.0.0/23"}},
+        "gateway.proxyOnly",
+        "on an existing cluster",
+        "set cluster.network.proxyOnly",
+    ),
+    "range of proxies that Istio does not have": (
+        "existing",
+        {"gateway": {"proxyOnly": "192.168.0.0/23"}},
+        "gateway.proxyOnly",
+        "is for Google's gateway",
+        "remove it",
     ),
     "host with scheme": (
         "gke",
@@ -924,6 +1066,20 @@ CASES = {
         "access.tenants",
         "1001 tenants are more than 1000",
         "several stacks",
+    ),
+    "no room for verification": (
+        "gke",
+        {**PUBLIC, "access/tenants": {f"t{n}": {"tier": "free"} for n in range(998)}},
+        "access.tenants",
+        "998 tenants and 3 that `python -m ops verify` asks as are more than 1000",
+        "access.verification to false",
+    ),
+    "a tenant of verification's": (
+        "gke",
+        {**PUBLIC, "access/tenants": {"llmp-verify-none": {"tier": "free"}}},
+        "access.tenants",
+        "reserved",
+        "another name",
     ),
     "no tier at all": (
         "gke",
@@ -1058,9 +1214,22 @@ GOOD = {
     ),
     "whole cores": ("existing", {"models/qwen/resources": {"cpu": 4, "memory": "16Gi"}}),
     "two-host slice": ("gke", {f"{POOL}/topology": "2x4", f"{POOL}/hosts": 2, f"{POOL}/maxNodes": 2}),
+    "all chips of a slice": (
+        "gke",
+        {f"{POOL}/topology": "4x4", f"{POOL}/maxNodes": 4, "models/qwen/tensorParallel": 16},
+    ),
+    "weights that only a slice of several hosts holds": (
+        "gke",
+        {
+            f"{POOL}/topology": "4x4",
+            f"{POOL}/maxNodes": 4,
+            "models/qwen/architecture": {**BIG, "parametersBillions": 200},
+        },
+    ),
     "one-host slice": ("gke", {f"{POOL}/machineType": "ct6e-standard-8t", f"{POOL}/topology": "2x4"}),
     "flex-start": ("gke", {f"{POOL}/capacity": "flex-start", f"{POOL}/maxRunHours": 24}),
     "a reservation": ("gke", {f"{POOL}/capacity": "reservation", f"{POOL}/reservation": "mine"}),
+    "a reservation that is kept": ("gke", {f"{POOL}/keep": ["reservation"], f"{POOL}/reservation": "mine"}),
     "a zone that Google has added": ("gke", {"cluster/zone": "europe-west1-b", "cluster/checkOffers": False}),
     "an ODCR": (
         "eks",
@@ -1077,10 +1246,43 @@ GOOD = {
         {"gateway": {"exposure": "public", "openReason": "a public demonstration"}},
     ),
     "Google's gateway": ("gke", {"gateway": {"kind": "gke"}}),
+    "Google's gateway on the first GKE with pools": (
+        "gke",
+        {"cluster/version": "1.34.0-gke.1626000", "gateway": {"kind": "gke"}},
+    ),
+    "an old GKE with Istio": ("gke", {"cluster/version": "1.33"}),
+    "Google's gateway before an existing cluster that names its proxies": (
+        "existing",
+        {"gateway": {"kind": "gke", "proxyOnly": "192.168.100.0/23"}},
+    ),
+    "a shared proxy-only subnet with its range": (
+        "gke",
+        {
+            "gateway": {"kind": "gke"},
+            "cluster/network": {"proxyOnly": "192.168.0.0/23", "sharedProxyOnlySubnet": "shared"},
+        },
+    ),
+    "Certificate Manager": ("gke", {"gateway": {"kind": "gke", "tls": {"certificateManager": "llm"}}}),
+    "pickers that fail closed on Google's gateway": (
+        "gke",
+        {"gateway": {"kind": "gke"}, "models/qwen/pickerFailureMode": "closed"},
+    ),
+    "an own root on Google's gateway": (
+        "gke",
+        {"gateway": {"kind": "gke", "host": "llm.example.com", "tls": {"issuer": "own-ca"}}},
+    ),
     "a budget of zero": ("gke", {**PUBLIC, "access/tiers/free/tokensPerMinute": 0}),
     "a thousand tenants": (
         "gke",
-        {**PUBLIC, "access/tenants": {f"t{n}": {"tier": "free"} for n in range(1000)}},
+        {
+            **PUBLIC,
+            "access/verification": False,
+            "access/tenants": {f"t{n}": {"tier": "free"} for n in range(1000)},
+        },
+    ),
+    "as many tenants as leave room for verification": (
+        "gke",
+        {**PUBLIC, "access/tenants": {f"t{n}": {"tier": "free"} for n in range(997)}},
     ),
     "load routing without a prefix cache": (
         "existing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -310,6 +311,18 @@ def test_one_model_is_not_shown_to_who_may_not_use_it(worker: Worker) -> None:
     assert worker.request("GET", "/v1/models/llama3-8b", tenant="small").status == 403
     refused = worker.request("GET", "/v1/models/nope", tenant="small")
     assert (refused.status, refused.noted["code"]) == (404, "model_not_found")
+
+
+def test_a_model_that_sleeps_says_so_at_no_cost_and_is_still_listed() -> None:
+    sleeping = Worker(requests_source([replace(m, asleep=m is QWEN) for m in MODELS], ACCESS))
+    refused = sleeping.request(body=QWEN_BODY)
+    assert (refused.status, refused.noted["code"], refused.noted["tenant"]) == (503, "model_asleep", "acme")
+    assert refused.text == "the model qwen sleeps: no replica runs until it is woken up"
+    assert "tier" not in refused.noted and HEADER not in refused.headers
+    assert sleeping.request("GET", QWEN.prefix + "/health").noted["code"] == "model_asleep"
+    assert "qwen" in {model["id"] for model in sleeping.request("GET", "/v1/models").json["data"]}
+    assert sleeping.request(body='{"model":"llama3-8b"}').status is None
+    assert sleeping.request(body=QWEN_BODY, tenant=None).status == 401
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import math
 import pytest
 from lupa.luajit21 import LuaError, LuaRuntime
 
+from components.serving.manifests import verification
 from components.serving.manifests.lua import CLOSED, LuaAccess, LuaModel, LuaTenant, requests_source
 from tests.lua.envoy import ACCESS, GEMMA, LLAMA, MODELS, QWEN, TENANTS, Worker
 
@@ -92,6 +93,28 @@ def test_a_tenant_cannot_be_given_what_does_not_exist() -> None:
             requests_source(MODELS, with_access(tenants={"t": LuaTenant(tier=tier)}))
     with pytest.raises(ValueError, match="tokens or requests"):
         requests_source(MODELS, with_access(measure="euros"))
+
+
+def test_verification_has_a_tenant_per_tier_one_without_models_and_one_without_budget() -> None:
+    worker = Worker(requests_source(MODELS, with_access(verified=("free", "none"))))
+    path = f"{GEMMA.prefix}/v1/completions"
+    tiers = {
+        name: worker.request(path=path, tenant=name) for name in verification.tenants(("free", "none"), "-")
+    }
+    noted = {name: refused.noted.get("tier") for name, refused in tiers.items() if refused.status is None}
+    assert noted == {
+        "llmp-verify-tier-free": "free",
+        "llmp-verify-tier-none": "none",
+        "llmp-verify-load": "-",
+    }
+    assert tiers["llmp-verify-none"].status == 403
+    for name in tiers:
+        assert Worker(requests_source(MODELS, with_access())).request(path=path, tenant=name).status == 403
+
+
+def test_nobody_else_can_have_a_tenant_of_verifications() -> None:
+    with pytest.raises(ValueError, match="reserved; rename it"):
+        requests_source(MODELS, with_access(tenants={"llmp-verify-none": LuaTenant(tier="free")}))
 
 
 def test_the_text_depends_on_what_is_said_and_not_on_its_order() -> None:

@@ -124,6 +124,11 @@ class FakeCluster:
             and wanted <= (o["metadata"].get("labels") or {}).items()
         ]
 
+    def log(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> list[str]:
+        """What the pod has under `log`, which no real one has."""
+        found = self.get("v1", "Pod", pod, namespace) or {}
+        return found.get("log", [])[-lines:]
+
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> None:
         gone = self.get(api_version, kind, name, namespace)
         if gone is not None and not gone["metadata"].get("finalizers"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -84,12 +85,6 @@ def test_a_cluster_that_the_state_does_not_name_has_to_be_named(sample, provider
         cluster.connect(state, NOTHING)
 
 
-def test_an_encrypted_kubeconfig_is_not_decrypted_but_asked_for(sample):
-    state = sample.state([sample.resource(PROVIDER, "cluster", {"kubeconfig": sample.secret})])
-    with pytest.raises(OpsError, match="keeps its kubeconfig as a secret.*--kubeconfig"):
-        cluster.connect(state, NOTHING)
-
-
 KUBECONFIG = """
 apiVersion: v1
 kind: Config
@@ -113,6 +108,58 @@ def test_a_cluster_that_cannot_be_reached_or_does_not_exist_is_named(sample, tmp
         cluster.connect(content, NOTHING)
     with pytest.raises(OpsError, match="context elsewhere of .* cannot be used"):
         cluster.connect(state, Namespace(kubeconfig=file, context="elsewhere"))
+
+
+PLUGIN = {"command": "no-such-plugin", "apiVersion": "v1", "installHint": "Get it from its maker."}
+
+
+def kubeconfig(user):
+    """The content of a kubeconfig as a cloud's component writes it: JSON in one line."""
+    clusters = [{"name": "gke", "cluster": {"server": "http://127.0.0.1:1"}}]
+    contexts = [{"name": "gke", "context": {"cluster": "gke", "user": "gke"}}]
+    named = {"contexts": contexts, "clusters": clusters, "users": [{"name": "gke", "user": user}]}
+    return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "gke", **named})
+
+
+@pytest.fixture
+def encrypted(sample, tmp_path, monkeypatch):
+    """Reaches a cluster whose kubeconfig is a secret; `pulumi` runs a shell script that may print `opened`."""
+
+    def connect(script, user):
+        shown = {**sample.secret, "plaintext": json.dumps(kubeconfig(user))}
+        shown.pop("ciphertext")
+        provider = sample.resource(PROVIDER, "cluster", {"kubeconfig": shown})
+        (tmp_path / "opened").write_text(json.dumps({"deployment": {"resources": [provider]}}))
+        (tmp_path / "Pulumi.yaml").write_text("name: llm-platform")
+        (tmp_path / "pulumi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "pulumi").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        state = sample.state([sample.resource(PROVIDER, "cluster", {"kubeconfig": sample.secret})])
+        named = Namespace(kubeconfig=None, context=None, stack="tpu", project=tmp_path)
+        with pytest.raises(OpsError) as refusal:
+            cluster.connect(state, named)
+        return str(refusal.value)
+
+    return connect
+
+
+def test_a_secret_kubeconfig_is_decrypted_by_pulumi_and_used(encrypted):
+    said = encrypted('[ "$*" = "$(echo stack export --stack tpu --show-secrets --non-interactive --color never)" ]'
+                     " && cat opened", {"token": "hush"})  # fmt: skip
+    assert "the stack's own kubeconfig cannot be looked at: http://127.0.0.1:1 cannot be reached" in said
+    assert "hush" not in said
+
+
+def test_secrets_that_cannot_be_decrypted_are_not_shown_but_explained(encrypted):
+    said = encrypted("cat opened; echo incorrect passphrase >&2; exit 255", {"token": "hush"})
+    assert "cannot be decrypted:\nincorrect passphrase" in said
+    assert "--kubeconfig" in said
+    assert "hush" not in said
+
+
+def test_a_credential_plugin_that_is_missing_is_named_with_its_own_hint(encrypted):
+    said = encrypted("cat opened", {"exec": PLUGIN})
+    assert said.endswith("asks for the command no-such-plugin, which is not on PATH. Get it from its maker.")
 
 
 def test_tables_wrap_what_is_too_long_and_cut_nothing():

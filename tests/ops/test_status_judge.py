@@ -129,7 +129,8 @@ def test_endless_messages_are_shortened_to_a_line():
     assert len(text) == 300
 
 
-PROBED = {"name": "main", "startupProbe": {"failureThreshold": 90, "periodSeconds": 10}}
+TPU = {"limits": {"google.com/tpu": "4"}}
+PROBED = {"name": "main", "startupProbe": {"failureThreshold": 90, "periodSeconds": 10}, "resources": TPU}
 
 
 def pod(node="gpu-0", initial=None, main=None, conditions=(), **fields):
@@ -169,16 +170,17 @@ PODS = [
         "fetching the image",
         "storage-initializer ended with Error (exit code 1)",
     ),
-    (pod(main=RUNS), "loading the model", "main has been starting for 240 s of the 900 s that it may take"),
+    (pod(initial=WAITS, main=WAITS), "fetching the image", "is not ready: Pending"),
+    (pod(main=RUNS), "loading the weights", "main has been starting for 240 s of the 900 s that it may take"),
     (
         pod(
             main={"waiting": {"reason": "CrashLoopBackOff"}},
             lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}},
         ),
-        "loading the model",
+        "loading the weights",
         "main waits: CrashLoopBackOff; it last ended with OOMKilled (exit code 137)",
     ),
-    (pod(main=RUNS, started=True), "loading the model", "main runs, but its readiness probe fails"),
+    (pod(main=RUNS, started=True), "loading the weights", "main runs, but its readiness probe fails"),
 ]
 
 
@@ -189,6 +191,35 @@ def test_a_pod_says_how_far_it_is_and_what_keeps_it(waiting, stage, problem):
     assert not pods.is_ready(waiting)
     assert pods.stage(waiting) == stage
     assert any(problem in found for found in pods.problems(waiting, NOW)), pods.problems(waiting, NOW)
+
+
+LOADED = ["Loading weights took 41.50 seconds", "Compiling the model with different input shapes."]
+PROGRESS = [
+    (pod(initial=RUNS, main=WAITS), "downloading the weights (240 s, 30 to 60 s by estimate)"),
+    (pod(main=RUNS), "loading the weights (240 s, 3 to 5 min by estimate, at most 900 s)"),
+]
+
+
+@pytest.mark.parametrize(("waiting", "text"), PROGRESS, ids=[text for _, text in PROGRESS])
+def test_a_models_pod_says_how_long_its_stage_has_taken_and_takes_elsewhere(waiting, text):
+    assert pods.progress(waiting, NOW) == text
+
+
+def test_the_engines_log_tells_loading_from_compiling():
+    assert pods.stage(pod(main=RUNS), LOADED[:1]) == "compiling"
+    assert pods.progress(pod(main=RUNS), NOW, LOADED).startswith("compiling (240 s, 3 to 5 min")
+    assert pods.stage(pod(initial=RUNS, main=WAITS), LOADED) == "downloading the weights"
+
+
+def test_only_what_goes_wrong_is_a_fault_and_has_the_containers_last_words():
+    assert not list(pods.faults(pod(initial=RUNS, main=WAITS)))
+    assert not list(pods.faults(pod(main=RUNS)))
+    said = {"reason": "Error", "exitCode": 1, "message": "Traceback\nHBM is too small\n"}
+    crashed = pod(main={"waiting": {"reason": "CrashLoopBackOff"}}, lastState={"terminated": said})
+    assert list(pods.faults(crashed)) == [("main", "CrashLoopBackOff", "HBM is too small")]
+    assert "exit code 1), saying: HBM is too small" in pods.problems(crashed, NOW)[0]
+    unpulled = pod(main={"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}})
+    assert list(pods.faults(unpulled)) == [("main", "ErrImagePull", "manifest unknown")]
 
 
 def test_a_pod_that_serves_or_has_done_its_work_is_ready():

@@ -39,6 +39,12 @@ def pod(name, namespace, app):
     }
 
 
+def serving(item):
+    """The pod with an engine on accelerators."""
+    engine = {"name": "main", "resources": {"limits": {"google.com/tpu": "4"}}}
+    return {**item, "spec": {**item["spec"], "containers": [engine]}}
+
+
 def found(state, cluster):
     return {check.subject: check for check in checks(state, cluster)}
 
@@ -110,13 +116,31 @@ def test_a_model_is_judged_with_what_kserve_makes_for_it(sample, fake_cluster):
         pool,
         deployment("qwen-kserve", "llm", available=0, labels=labels),
         deployment("qwen-kserve", "elsewhere", available=0, labels=labels),
-        pod("qwen-kserve-0", "llm", "qwen-kserve"),
+        serving(pod("qwen-kserve-0", "llm", "qwen-kserve")),
     )
     patch = sample.object("kubernetes:apps/v1:DeploymentPatch", "qwen-kserve")
     listed = list(checks(sample.state([entry, patch]), cluster))
     result = {check.subject: check for check in listed}
     assert len(result) == len(listed), "nothing is listed twice"
     assert result["LLMInferenceService llm/qwen"].ready
-    assert result["Deployment llm/qwen-kserve"].stage == "waiting for a node (step 1 of 5)"
+    assert result["Deployment llm/qwen-kserve"].stage == "waiting for a node (step 1 of 6)"
     assert result["InferencePool llm/qwen-inference-pool"].problems == ("no gateway has looked at it yet",)
     assert "Deployment elsewhere/qwen-kserve" not in result
+
+
+def test_a_replica_that_starts_is_told_by_its_stage_and_the_last_line_of_its_log(sample, fake_cluster):
+    entry = sample.object("kubernetes:serving.kserve.io/v1alpha2:LLMInferenceService", "qwen")
+    labels = {"app.kubernetes.io/part-of": "llminferenceservice", "app.kubernetes.io/name": "qwen"}
+    starting = serving(pod("qwen-kserve-0", "llm", "qwen-kserve"))
+    starting["spec"]["nodeName"] = "tpu-0"
+    running = {"name": "main", "state": {"running": {"startedAt": "2026-01-01T12:00:00Z"}}, "ready": False}
+    starting["status"] = {"phase": "Running", "containerStatuses": [running]}
+    starting["log"] = [
+        "Loading weights took 41.50 seconds",
+        "Compiling the model with different input shapes.",
+    ]
+    parts = sample.live(entry), deployment("qwen-kserve", "llm", available=0, labels=labels), starting
+    result = found(sample.state([entry]), fake_cluster(*parts))["Deployment llm/qwen-kserve"]
+    assert result.stage == "compiling (step 5 of 6)"
+    assert result.problems[1].startswith("pod qwen-kserve-0: compiling (")
+    assert result.problems[1].endswith('; its log ends: "Compiling the model with different input shapes."')

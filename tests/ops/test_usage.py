@@ -88,6 +88,13 @@ def test_requests_of_nobody_have_a_group_of_their_own():
     assert list(usage.groups) == [("-", "-")]
 
 
+def test_what_verification_asked_for_is_nobodys_use_unless_it_is_asked_for():
+    lines = [entry(), entry(tenant="llmp-verify-load")]
+    assert summed(lines, BY).total.requests == 1
+    assert summed(lines, BY, everybody=True).total.requests == 2
+    assert summed(lines, BY, "llmp-verify-load").total.requests == 1
+
+
 @pytest.mark.parametrize(
     "line",
     [

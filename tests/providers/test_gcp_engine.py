@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pulumi
@@ -15,12 +12,12 @@ import pytest
 import yaml
 
 from ops.kube import Manifest
-from rehearsal.cloud.project import Project, State
+from rehearsal.cloud.project import Project
 from rehearsal.cloud.settings import Settings
-from rehearsal.paths import Paths
 from rehearsal.providers.gcp.embedded import Embedded
 from rehearsal.stand_ins.autoscaler import Autoscaler
-from tests.provider_contract.conftest import Contract, Outcome, contract  # noqa: F401 - a fixture
+from tests.provider_contract.conftest import Contract, contract  # noqa: F401 - a fixture
+from tests.support.cloud_stories import Story, install, tell
 from tests.support.simulated_google import Google
 
 pytestmark = [
@@ -30,7 +27,6 @@ pytestmark = [
 ]
 ZONE = "europe-west4-a"
 APIS = ("compute.googleapis.com", "container.googleapis.com", "iam.googleapis.com")
-LAUNCHER = '#!/bin/sh\nexec "{python}" -m {module} "$@"\n'
 
 
 @dataclass
@@ -121,47 +117,15 @@ def kubeconfig(known: list) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Story:
-    foreseen: Outcome
-    first: Outcome
-    nodes: list[Manifest]
-    namespace: Manifest | None
-    unchanged: Outcome
-    refreshed: Outcome
-    changed: Outcome
-    nodes_after: list[Manifest]
-    destroyed: Outcome
-    left: State
-    nodes_left: list[Manifest]
-
-
-def install(paths: Paths) -> None:
-    """Put the gcp plugin and Google's exec plugin where the engine and clients look for them."""
-    version = importlib.metadata.version("pulumi-gcp")
-    for target, module in (
-        (paths.pulumi_home / "plugins" / f"resource-gcp-v{version}" / "pulumi-resource-gcp", "providers.gcp"),
-        (paths.bin / "gke-gcloud-auth-plugin", "cloud.auth_plugin"),
-    ):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(LAUNCHER.format(python=sys.executable, module=f"rehearsal.{module}"))
-        target.chmod(0o755)
-
-
 @pytest.fixture(scope="module")
 def story(contract: Contract) -> Story:  # noqa: F811
-    install(contract.paths)
-    stack, program = contract.stack(), Program()
-    nodes: Callable[[], list[Manifest]] = lambda: contract.kube.list("v1", "Node")
-    foreseen, first, at_first = stack.preview(program), stack.up(program), nodes()
-    namespace = contract.kube.get("v1", "Namespace", "made-through-google")
-    unchanged, refreshed = stack.preview(program), stack.refresh()
-    program.capacity, program.system_nodes = "spot", 2
-    changed, later = stack.up(program), nodes()
-    return Story(
-        foreseen, first, at_first, namespace, unchanged, refreshed, changed, later,
-        stack.destroy(), Project.of(contract.paths.root).read(), nodes(),
-    )  # fmt: skip
+    install(contract.paths, "gcp", {"gke-gcloud-auth-plugin": "cloud.auth_plugin"})
+    program = Program()
+
+    def change() -> None:
+        program.capacity, program.system_nodes = "spot", 2
+
+    return tell(contract, program, "made-through-google", change)
 
 
 def test_a_preview_of_nothing_yet_succeeds_without_any_value_of_googles(story):

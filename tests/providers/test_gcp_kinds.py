@@ -1,10 +1,11 @@
-"""The table of Google's resource types fits the SDK, and the plugin answers as the bridge does."""
+"""The plugin answers as the bridge to Google's provider does: previews, names, differences, refreshes."""
 
 from __future__ import annotations
 
 import pytest
 
-from rehearsal.providers.gcp.provider import KINDS, autoname
+from rehearsal.providers.cloud.provider import autoname
+from rehearsal.providers.gcp.provider import KINDS
 from rehearsal.providers.server import PartialFailure, Refusal
 from rehearsal.providers.values import UNKNOWN, Secret
 from tests.support.simulated_google import (
@@ -21,25 +22,6 @@ from tests.support.simulated_google import (
 @pytest.fixture
 def google(tmp_path):
     return Google(tmp_path)
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.module)
-def test_every_row_names_only_what_the_sdk_has(kind):
-    names = kind.names
-    assert {*kind.outputs, *kind.filled, *kind.sensitive} <= names.outputs
-    assert {*kind.defaults, *kind.required, *kind.references} <= names.inputs
-    assert {path.split(".")[0] for path in kind.force_new} <= names.inputs
-    assert kind.named in names.inputs | {""}
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.module)
-def test_every_output_that_only_google_decides_is_made_by_the_simulation(kind):
-    assert kind.names.computed <= kind.outputs.keys()
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.module)
-def test_what_a_row_refers_to_is_simulated_as_well(kind):
-    assert set(kind.references.values()) <= {row.module for row in KINDS.values()}
 
 
 def test_a_preview_has_the_inputs_and_unknowns_and_nothing_that_the_sdk_lacks(google):

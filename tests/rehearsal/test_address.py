@@ -90,3 +90,30 @@ def test_https_is_preferred_and_curl_is_told_the_host_and_the_authority(secret, 
 def test_no_address_is_said_with_what_is_missing(api: Api, why: str, tmp_path: Path) -> None:
     with pytest.raises(NoAddress, match=re.escape(why)):
         find(api, tmp_path)
+
+
+class Google:
+    """A Gateway of Google's: no pods, a status, and a certificate of Certificate Manager."""
+
+    def __init__(self, status: dict[str, Any], *listeners: dict[str, Any]):
+        spec = {"gatewayClassName": "gke-l7-rilb", "listeners": listeners or [LISTENERS["http"]]}
+        meta = {"namespace": "llm-gateway", "name": "main"}
+        self.gateway = {"metadata": meta, "spec": spec, "status": status}
+
+    def get(self, *_: Any) -> dict[str, Any]:
+        return self.gateway
+
+
+def test_googles_gateway_answers_where_its_status_says(tmp_path: Path) -> None:
+    programmed = {"addresses": [{"type": "IPAddress", "value": "127.10.254.1"}]}
+    assert find(Google(programmed), tmp_path).url == "http://127.10.254.1:8080"  # type: ignore[arg-type]
+    managed = {**LISTENERS["https"], "tls": {"options": {"networking.gke.io/cert-manager-certs": "llm"}}}
+    found = find(Google(programmed, managed), tmp_path / "work")  # type: ignore[arg-type]
+    assert (found.url, found.ip) == ("https://llm.example.com:8443", "127.10.254.1")
+    assert found.ca == tmp_path / "cloud" / "certificates" / "public.authority.crt"
+
+
+def test_a_gateway_that_google_does_not_program_says_why(tmp_path: Path) -> None:
+    why = {"type": "Programmed", "status": "False", "message": "An active proxy-only subnetwork is required"}
+    with pytest.raises(NoAddress, match="is not programmed: An active proxy-only subnetwork is required"):
+        find(Google({"conditions": [why]}), tmp_path)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from rehearsal.cloud import auth_plugin, machines
+from rehearsal.cloud import auth_plugin, aws_cli, machines
 from rehearsal.cloud.pools import Pool
 from rehearsal.cloud.project import Project
 from rehearsal.cloud.settings import Settings
@@ -98,8 +98,9 @@ def test_names_of_nodes_are_all_different_and_fit():
     assert pool.node_names(3) == names[:3]
 
 
-def test_a_cluster_that_the_stack_makes_has_no_nodes_before():
-    assert shapes(load_stack_file(CHECKOUT / "Pulumi.tpu.yaml")) == []
+@pytest.mark.parametrize("stack", ["tpu", "gpu"])
+def test_a_cluster_that_the_stack_makes_has_no_nodes_before(stack):
+    assert shapes(load_stack_file(CHECKOUT / f"Pulumi.{stack}.yaml")) == []
 
 
 # -- the exec plugin ---------------------------------------------------------------------------------
@@ -162,7 +163,39 @@ def run(module: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str
     return subprocess.run(argv, check=False, env=everything, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("module", ["rehearsal.cloud.auth_plugin", "rehearsal.providers.gcp"])
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+def test_amazons_command_gives_a_token_for_a_cluster_of_the_account_only(environ, tmp_path, region):
+    access = {"bootstrapClusterCreatorAdminPermissions": True}
+    record = {"inputs": {}, "outputs": {"region": "us-east-1", "accessConfig": access}, "created": 0}
+    with Project.of(tmp_path).change() as state:
+        state.of("eks/cluster")["c"] = record
+    command = ["eks", "get-token", "--cluster-name", "c", "--region", region, "--output", "json"]
+    if region == "us-east-1":
+        answer = json.loads(aws_cli.answer(command, environ))
+        assert answer["status"] == auth_plugin.credential(environ)["status"]
+    else:
+        with pytest.raises(OutsideRehearsal, match="the simulated account has no cluster 'c' in eu-west-1"):
+            aws_cli.answer(command, environ)
+
+
+def test_whoever_created_a_cluster_and_has_no_entry_gets_nothing(environ, tmp_path):
+    access = {"bootstrapClusterCreatorAdminPermissions": False}
+    record = {"inputs": {}, "outputs": {"region": "us-east-1", "accessConfig": access}, "created": 0}
+    with Project.of(tmp_path).change() as state:
+        state.of("eks/cluster")["c"] = record
+    with pytest.raises(OutsideRehearsal, match="Unauthorized"):
+        aws_cli.answer(["eks", "get-token", "--cluster-name", "c", "--region", "us-east-1"], environ)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "rehearsal.cloud.auth_plugin",
+        "rehearsal.cloud.aws_cli",
+        "rehearsal.providers.aws",
+        "rehearsal.providers.gcp",
+    ],
+)
 def test_outside_a_rehearsal_a_sentence_and_nothing_else(module, tmp_path):
     done = run(module, {"HOME": str(tmp_path)})
     assert done.returncode == 1 and done.stdout == ""

@@ -176,6 +176,7 @@ def test_an_idle_node_goes_after_a_while_and_not_before(scene, pool):
     assert scene.sizes() == {"v6e": 1}
     scene.round(2)
     assert scene.sizes() == {"v6e": 0} and scene.kube.nodes() == []
+    assert scene.kube.events()[-1] == ("ScaleDown", "node removed by cluster autoscaler")
 
 
 def test_the_minimum_stays(scene):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.node import images, nodes, volumes
+from rehearsal.node.container import Running
 from rehearsal.node.faults import Faults
 from rehearsal.node.images import Container, Placement, Program
 from rehearsal.node.programs import command, relocated
@@ -217,9 +218,10 @@ class Writes:
 def test_a_status_is_written_once_and_keeps_the_time_of_its_last_change():
     api = Writes()
     manifest = {"metadata": {"name": "pod", "namespace": "models"}, "spec": {"containers": []}}
-    report = Report(api, manifest, "127.10.0.1")
+    report, main = Report(api, manifest, "127.10.0.1"), Running({"name": "main", "image": "x"})
     for ready in (False, False, True):
-        report.containers("Running", [], ready)
+        main.ready = ready
+        report.pod("Running", [], [main])
     first, second = api.statuses
     since = [{c["type"]: c["lastTransitionTime"] for c in s["conditions"]} for s in (first, second)]
     assert since[0]["PodScheduled"] == since[1]["PodScheduled"]

@@ -48,7 +48,11 @@ def pod(name: str, deployment: str = "", before: str = "", **labels: str) -> dic
     if deployment:
         meta["labels"]["pod-template-hash"] = template = name.split("-")[1]
         meta["ownerReferences"] = [{"kind": "ReplicaSet", "name": f"{deployment}-{template}"}]
-    return {"metadata": meta, "spec": {"nodeName": "node"}, "status": {"podIP": before} if before else {}}
+    return {
+        "metadata": meta,
+        "spec": {"nodeName": "node", "containers": []},
+        "status": {"podIP": before} if before else {},
+    }
 
 
 def begin(kubelet: Kubelet, manifest: dict[str, Any]) -> Worker:

@@ -30,6 +30,16 @@ def until(check):
         time.sleep(0.02)
 
 
+def test_one_of_several_is_ended_and_forgotten(processes):
+    for name in ("goes", "stays"):
+        processes.start(name, SLEEP)
+    processes.stop("goes")
+    assert (processes.running("goes"), processes.running("stays")) == (False, True)
+    assert processes.names() == ["stays"]
+    # What was never there, or is gone, is nothing to end.
+    processes.stop("goes")
+
+
 def test_stop_ends_what_was_started_and_nothing_else(processes):
     bystander = subprocess.Popen(SLEEP)
     try:

@@ -164,6 +164,11 @@ def test_a_port_that_nobody_named_is_an_error_not_a_verdict() -> None:
         ({"cidr": "10.0.0.0/8"}, "11.0.0.1", False),
         ({"cidr": "0.0.0.0/0"}, "2001:db8::1", False),
         ({"cidr": "::/0"}, "2001:db8::1", True),
+        # Of a block every address is meant.
+        ({"cidr": "192.168.100.0/22"}, "192.168.100.0/23", True),
+        ({"cidr": "192.168.100.0/24"}, "192.168.100.0/23", False),
+        ({"cidr": "192.168.0.0/16", "except": ["192.168.101.0/24"]}, "192.168.100.0/23", False),
+        ({"cidr": "::/0", "except": ["10.0.0.0/8"]}, "2001:db8::/32", True),
     ],
 )
 def test_blocks(block: Manifest, address: str, allowed: bool) -> None:

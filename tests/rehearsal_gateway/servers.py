@@ -158,7 +158,7 @@ class Picker:
     Numbers are those of `ProcessingRequest` and `ProcessingResponse` (envoy/service/ext_proc/v3).
     """
 
-    def __init__(self, choice: str):
+    def __init__(self, choice: str, credentials: grpc.ServerCredentials | None = None):
         self.choice, self.asked = choice, 0
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         handler = grpc.stream_stream_rpc_method_handler(self._process)
@@ -166,7 +166,9 @@ class Picker:
             "envoy.service.ext_proc.v3.ExternalProcessor", {"Process": handler}
         )
         self._server.add_generic_rpc_handlers((service,))
-        self.address = ("127.0.0.1", self._server.add_insecure_port("127.0.0.1:0"))
+        host = "127.0.0.1:0"
+        add, secure = self._server.add_insecure_port, self._server.add_secure_port
+        self.address = ("127.0.0.1", secure(host, credentials) if credentials else add(host))
         self._server.start()
 
     def close(self) -> None:

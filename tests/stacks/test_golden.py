@@ -13,7 +13,7 @@ from tests.support.recorder import Recording, Registration
 from tests.support.stacks import raw_stack, record_stack
 
 GOLDEN = Path(__file__).with_name("golden")
-STACKS = ("dev", "tpu")
+STACKS = ("dev", "tpu", "pattern1", "multihost")
 UPDATE = "make golden"
 
 
@@ -55,10 +55,16 @@ def _entry(registration: Registration, names: dict[str, str]) -> dict[str, Any]:
 PROGRAM = re.compile(r"^local TABLES = \{.*?^\}", re.DOTALL | re.MULTILINE)
 
 
+# Beyond this many characters a text is a file of this repository, of which its first line is enough.
+LONG = 3000
+
+
 def _sorted(value: Any) -> Any:
-    """Maps in the order of their keys: on the wire they have none. Of a program only its tables."""
+    """Maps in the order of their keys: on the wire they have none. Of a program only its tables, or its first line."""
     if isinstance(value, str) and PROGRAM.search(value):
         return PROGRAM.search(value).group(0)
+    if isinstance(value, str) and len(value) > LONG:
+        return value.partition("\n")[0]
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value

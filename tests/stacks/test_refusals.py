@@ -43,7 +43,6 @@ def without_public_keys() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (raw_stack("gpu"), "no component for eks yet"),
         (opaque_keys(), "no component for opaque keys yet"),
         (without_public_keys(), "ops keys init --stack test"),
         (
@@ -51,7 +50,7 @@ def without_public_keys() -> dict[str, Any]:
             "does not follow a schedule yet",
         ),
     ],
-    ids=["eks", "opaque", "no signing key", "schedule"],
+    ids=["opaque", "no signing key", "schedule"],
 )
 def test_what_this_release_cannot_build_is_said_and_not_ignored(
     raw: dict[str, Any], said: str, tmp_path: Path

@@ -7,14 +7,16 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from rehearsal import artifacts, toolchain
 from rehearsal.artifacts import Lockfile, Wanted
+from rehearsal.cloud.releases import RELEASES
 from rehearsal.toolchain import Store, ToolchainError, Tools, charts
-from rehearsal.toolchain.sources import CHARTS, MANIFESTS, SOURCES, Source
+from rehearsal.toolchain.sources import CHARTS, GOOGLE, MANIFESTS, SOURCES, Source
 from rehearsal.toolchain.table import requirements
 
 PINS = requirements(SOURCES)
@@ -232,3 +234,43 @@ def test_the_platforms_real_charts_carry_the_names_and_versions_of_the_lock_file
     for item in lockfile.manifests:
         text = (made / "manifests" / f"{item.name}-{item.version}.yaml").read_text()
         assert "CustomResourceDefinition" in {document["kind"] for document in yaml.safe_load_all(text)}
+
+
+def definition(name: str, kind: str = "CustomResourceDefinition") -> str:
+    """A definition whose spec has a default with a config, as a HealthCheckPolicy's has."""
+    schema: dict[str, Any] = {"type": "object", "properties": {"config": {"type": "object"}}}
+    for field in ("default", "spec"):
+        schema = {"type": "object", "properties": {field: schema}}
+    version = {"name": "v1", "schema": {"openAPIV3Schema": schema}}
+    return yaml.safe_dump({"kind": kind, "metadata": {"name": name}, "spec": {"versions": [version]}})
+
+
+@pytest.fixture
+def googles(tmp_path: Path) -> dict[str, Path]:
+    """Modules with Google's definitions, and with a policy of the API server's that is none."""
+    found = {source.module: tmp_path / "google" / source.module for source in GOOGLE.values()}
+    for source in GOOGLE.values():
+        directory = (found[source.module] / source.path).parent
+        directory.mkdir(parents=True)
+        file = Path(source.path).name.replace("*", "s")
+        text = definition("healthcheckpolicies.networking.gke.io")
+        (directory / file).write_text(text + "---\n" + definition("safe", "ValidatingAdmissionPolicy"))
+    return found
+
+
+def test_google_brings_definitions_alone_for_every_minor(tmp_path: Path, googles: dict[str, Path]) -> None:
+    store = Store(tmp_path / "cache")
+    made = artifacts.ensure_google(store=store, modules=lambda *_: googles)
+    assert {d.name for d in made.iterdir() if d.is_dir()} == set(RELEASES)
+    for file in made.glob("*/*.json"):
+        assert [d["kind"] for d in json.loads(file.read_text())] == ["CustomResourceDefinition"]
+    again = artifacts.ensure_google(store=store, modules=lambda *_: pytest.fail("it was there"))
+    assert again == made
+
+
+def test_rules_that_google_added_later_are_added(tmp_path: Path, googles: dict[str, Path]) -> None:
+    made = artifacts.ensure_google(store=Store(tmp_path / "cache"), modules=lambda *_: googles)
+    (found,) = json.loads((made / "1.34" / "networking.json").read_text())
+    spec = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    (rule,) = spec["properties"]["default"]["x-kubernetes-validations"]
+    assert rule["message"] == "checkIntervalSec must not be less than timeoutSec"

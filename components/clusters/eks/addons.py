@@ -14,7 +14,7 @@ from components.clusters.eks import amazon
 from components.clusters.eks.args import EksGpuClusterArgs
 from components.clusters.scope import Scope
 
-NAMESPACE = "kube-system"
+# Its release, its namespace and its account have this name (components/platform/cluster_autoscaler.py).
 AUTOSCALER = "cluster-autoscaler"
 
 
@@ -89,7 +89,7 @@ def pod_identities(
     allowed = amazon.inline(
         scope, f"{AUTOSCALER}-groups", autoscaler, cluster.name.apply(amazon.scale_groups)
     )
-    made = [_associate(scope, cluster, AUTOSCALER, NAMESPACE, AUTOSCALER, autoscaler, [allowed])]
+    made = [_associate(scope, cluster, AUTOSCALER, AUTOSCALER, AUTOSCALER, autoscaler, [allowed])]
     if args.bucket and args.readers:
         reader = amazon.role(scope, "models", amazon.PODS, [])
         allowed = amazon.inline(scope, "models-bucket", reader, amazon.read_bucket(args.bucket))

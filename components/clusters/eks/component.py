@@ -40,7 +40,7 @@ AUTOSCALERS_OWN = "scalingConfig.desiredSize"
 
 
 class EksGpuCluster(Component):
-    """`handle` is for the layers above; `kubeconfig` is a secret; `name` is the cluster's in AWS."""
+    """`handle` is for the layers above; `kubeconfig` is a secret."""
 
     TOKEN = "llmp:index:EksGpuCluster"
 
@@ -64,7 +64,6 @@ class EksGpuCluster(Component):
             for key, pool in sorted(args.accelerators.items())
             for resource in self._gpu_group(key, pool, cluster, machines, network, before_nodes)
         ]
-        self.name = cluster.name
         self.kubeconfig = _kubeconfig_of(cluster, args.region)
         provider = kubernetes_provider(
             f"{name}-kubernetes",
@@ -81,6 +80,7 @@ class EksGpuCluster(Component):
             description=f"EKS cluster in {args.region}",
             ready=(system, *second, *groups),
             kubeconfig=self.kubeconfig,
+            name=cluster.name,
         )
         self.register_outputs({"cluster": cluster.name, "region": args.region, "kubeconfig": self.kubeconfig})
 

@@ -19,7 +19,8 @@ class TpuPoolArgs:
 
     `hosts` are the machines of one slice, `chips` those of one machine. `min_nodes` and `max_nodes` count
     nodes over all `zones`; with several hosts, `max_nodes` is a multiple of them. `reservation` names one with
-    capacity `reservation`; `max_run_hours` is the life of a flex-start node.
+    capacity `reservation`; `max_run_hours` is the life of a flex-start node. `keep` are the kinds of capacity that
+    models have moved away from, or are about to: their pools stay for now.
     """
 
     machine_type: str
@@ -30,6 +31,7 @@ class TpuPoolArgs:
     zones: tuple[str, ...]
     min_nodes: int = 0
     capacity: Capacity = "on-demand"
+    keep: tuple[Capacity, ...] = ()
     reservation: str | None = None
     max_run_hours: int = 168
     disk_gib: int = 200
@@ -101,7 +103,18 @@ def pool_name(key: str, capacity: Capacity) -> str:
 
 
 def pools_of(key: str, pool: TpuPoolArgs) -> Mapping[str, TpuPoolArgs]:
-    """The node pools that one entry becomes, by name.
+    """The node pools that one entry becomes, by name; those that models move away from ask for no nodes."""
+    former = [replace(pool, capacity=capacity, keep=(), min_nodes=0) for capacity in pool.keep]
+    return {name: one for entry in (pool, *former) for name, one in _slices(key, entry).items()}
+
+
+def in_use(key: str, pool: TpuPoolArgs, name: str) -> bool:
+    """Whether the entry's models select that one of its pools; one that they leave may be removed."""
+    return name in _slices(key, pool)
+
+
+def _slices(key: str, pool: TpuPoolArgs) -> Mapping[str, TpuPoolArgs]:
+    """The node pools of one kind of capacity.
 
     Google makes a pool of several machines per slice one slice, so each slice is a pool: they differ in their number
     only, and models see one pool by its label. Machines that are slices themselves share a pool.

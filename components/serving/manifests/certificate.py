@@ -12,6 +12,10 @@ pilot/pkg/config/kube/gateway): a listener whose Secret is missing is `ResolvedR
 configuration, but the Gateway is `Programmed`, its other listeners serve and routes are accepted. So the
 Gateway never waits for the Secret, and the certificate may always wait for the Gateway, as it must
 where a challenge comes through it (a ClusterIssuer of somebody else may do the same).
+
+Google's gateway is the other way round: it is not programmed at all while a Secret is missing (cert-manager/google-cas-issuer
+issue 262), so there the Gateway waits for the certificate, and a challenge that comes through it can never be answered.
+The configuration refuses the two ACME issuers there; an issuer that asks DNS instead, and the own root, work.
 """
 
 from __future__ import annotations

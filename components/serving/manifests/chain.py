@@ -26,6 +26,10 @@ TYPES = "type.googleapis.com/envoy.extensions.filters"
 # A prompt is held this long at most while its model is looked for, which only the bare /v1 paths need. Sixteen
 # times Envoy's default: some four million tokens, longer than any context; the paths of a model have no bound.
 PROMPT_BYTES = 16 * 1024 * 1024
+# Load balancers forget connections on which nothing is said: AWS's after 350 seconds, Google's after ten minutes. A
+# generation that is not streamed may take longer. Numbers of Linux: SO_KEEPALIVE of SOL_SOCKET; TCP_KEEPIDLE,
+# TCP_KEEPINTVL (seconds) and TCP_KEEPCNT of IPPROTO_TCP.
+KEEPALIVE = ((1, 9, 1), (6, 4, 60), (6, 5, 30), (6, 6, 4))
 # Envoy asks again nowhere, so this is what a request waits at most. Above the time that the service gives Redis.
 LIMIT_TIMEOUT = "0.25s"
 # After Istio's own and before nobody's: priorities above zero are applied last (EnvoyFilter.priority).
@@ -122,7 +126,7 @@ def chain(spec: ChainSpec) -> Manifest:
         [
             *patches,
             _patch("NETWORK_FILTER", _on_hcm(), {"typed_config": _connection(spec)}),
-            _patch("LISTENER", {}, {"per_connection_buffer_limit_bytes": PROMPT_BYTES}),
+            _patch("LISTENER", {}, _socket()),
         ],
     )
 
@@ -203,6 +207,15 @@ def _connection(spec: ChainSpec) -> dict[str, Any]:
         "access_log": [log],
         "local_reply_config": {"mappers": mappers},
     }
+
+
+def _socket() -> dict[str, Any]:
+    """Room for prompts, and a sign of life on connections whose client waits for a long answer."""
+    options = [
+        {"level": level, "name": name, "int_value": value, "state": "STATE_PREBIND"}
+        for level, name, value in KEEPALIVE
+    ]
+    return {"per_connection_buffer_limit_bytes": PROMPT_BYTES, "socket_options": options}
 
 
 def _said() -> dict[str, Any]:

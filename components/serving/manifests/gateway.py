@@ -23,6 +23,16 @@ INFERENCE_PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "
 MODEL_HEADER = "x-gateway-model-name"
 # How the request program marks a prompt that is too long for a picker.
 LONG_HEADER, LONG = "x-gateway-prompt", "long"
+# How the model's prefix is taken off a path: the kind of match, and of rewrite. Google's gateway rewrites beginnings
+# only (GWCER104 for a full path) and the API then wants a match by prefix, so that there the engine also sees what
+# lies below its paths.
+_STRIP = {
+    "istio": ("Exact", "ReplaceFullPath", "replaceFullPath"),
+    "google": ("PathPrefix", "ReplacePrefixMatch", "replacePrefixMatch"),
+}
+# The option of a listener that names certificates of Certificate Manager in Google's regional gateways; maps, which
+# an annotation names, are for global ones (https://docs.cloud.google.com/kubernetes-engine/docs/how-to/secure-gateway).
+CERTIFICATES_OPTION = "networking.gke.io/cert-manager-certs"
 # What the gateway itself says of a tenant's budget; a model server has no word in it.
 BUDGET_HEADERS = tuple(
     token_limits.header(measure, name)
@@ -32,20 +42,25 @@ BUDGET_HEADERS = tuple(
 # What any replica can answer.
 PLAIN_PATHS = ("/v1/models", "/health")
 
-# How a gateway is kept out of the internet, by cloud: annotations of the Gateway, and of the Service that is made
-# for it. On a cluster of unknown kind it is reachable inside the cluster only.
+# How Istio's gateway is kept out of the internet, by cloud: annotations of the Gateway, and of the Service that is made
+# for it. On a cluster of unknown kind it is reachable inside the cluster only. Google's own is what its class says.
 _INTERNAL: dict[str, tuple[dict[str, str] | None, dict[str, str] | None]] = {
     "other": ({"networking.istio.io/service-type": "ClusterIP"}, None),
     "gcp": (None, {"networking.gke.io/load-balancer-type": "Internal"}),
     "aws": (None, {"service.beta.kubernetes.io/aws-load-balancer-internal": "true"}),
 }
+# What the Service of Istio's gateway needs anywhere. AWS would make a Classic Load Balancer, which ends a request that
+# is silent for a minute; through a network load balancer the gateway's own keep-alive keeps it open.
+_ALWAYS: dict[str, dict[str, str]] = {"aws": {"service.beta.kubernetes.io/aws-load-balancer-type": "nlb"}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySpec:
-    """A gateway with one listener: HTTPS with the certificate of `tls_secret`, HTTP without it.
+    """A gateway with one listener: HTTPS with a certificate, HTTP without.
 
-    `host` limits the listener to one name; `marks` are further annotations of what is made for it.
+    The certificate is in `tls_secret` or, with Google's gateway, has the name `certificate` in Certificate Manager.
+    `google` is Google's own gateway, a load balancer outside of the cluster. `host` limits the listener
+    to one name; `marks` are further annotations of what is made for it.
     """
 
     name: str
@@ -55,18 +70,27 @@ class GatewaySpec:
     cloud: Literal["gcp", "aws", "other"]
     host: str | None = None
     tls_secret: str | None = None
+    certificate: str | None = None
+    google: bool = False
     marks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the listener speaks TLS."""
+        return bool(self.tls_secret or self.certificate)
 
     @property
     def section(self) -> str:
         """The listener that models attach to."""
-        return "https" if self.tls_secret else "http"
+        return "https" if self.encrypted else "http"
 
 
 def gateway(spec: GatewaySpec) -> Manifest:
     """The Gateway; takes routes from the namespaces that carry its label."""
-    annotations, infrastructure = _INTERNAL[spec.cloud] if spec.internal else (None, None)
-    infrastructure = {**(infrastructure or {}), **spec.marks}
+    kept_inside = spec.internal and not spec.google
+    annotations, infrastructure = _INTERNAL[spec.cloud] if kept_inside else (None, None)
+    always = {} if spec.google else _ALWAYS.get(spec.cloud, {})
+    infrastructure = {**always, **(infrastructure or {}), **spec.marks}
     return manifest(
         API,
         "Gateway",
@@ -85,14 +109,19 @@ def gateway(spec: GatewaySpec) -> Manifest:
 def _listeners(spec: GatewaySpec) -> Iterable[dict[str, Any]]:
     mine = {"from": "Selector", "selector": {"matchLabels": {labels.ROUTES: spec.name}}}
     common = {"hostname": spec.host, "allowedRoutes": {"namespaces": mine}}
-    if spec.tls_secret is None:
+    if not spec.encrypted:
         yield {"name": "http", "port": PLAIN_PORT, "protocol": "HTTP", **common}
         return
-    certificate = {"mode": "Terminate", "certificateRefs": [{"kind": "Secret", "name": spec.tls_secret}]}
-    yield {"name": "https", "port": TLS_PORT, "protocol": "HTTPS", "tls": certificate, **common}
+    yield {"name": "https", "port": TLS_PORT, "protocol": "HTTPS", "tls": _tls(spec), **common}
     # Only the redirect below may use it.
     same = {"hostname": spec.host, "allowedRoutes": {"namespaces": {"from": "Same"}}}
     yield {"name": "http", "port": PLAIN_PORT, "protocol": "HTTP", **same}
+
+
+def _tls(spec: GatewaySpec) -> dict[str, Any]:
+    if spec.certificate:
+        return {"mode": "Terminate", "options": {CERTIFICATES_OPTION: spec.certificate}}
+    return {"mode": "Terminate", "certificateRefs": [{"kind": "Secret", "name": spec.tls_secret}]}
 
 
 def redirect(spec: GatewaySpec) -> Manifest:
@@ -141,7 +170,11 @@ def model_prefix(namespace: str, model: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteSpec:
-    """The routes of one model. `timeout_seconds` is None where the gateway refuses timeouts (Google's)."""
+    """The routes of one model.
+
+    Google's gateway (`google`) runs no request program, and refuses a route with a timeout: `timeout_seconds`
+    is None there, and a policy of the backend says it.
+    """
 
     model: str
     namespace: str
@@ -151,6 +184,7 @@ class RouteSpec:
     section: str
     pooled: bool
     host: str | None = None
+    google: bool = False
     timeout_seconds: int | None = None
 
     @property
@@ -161,19 +195,17 @@ class RouteSpec:
 
 def inference_route(spec: RouteSpec) -> Manifest:
     """The route to the replica that the picker chooses, or to any replica where there is no picker."""
-    pool = {
-        "group": POOL_GROUP,
-        "kind": "InferencePool",
-        "name": naming.inference_pool(spec.model),
-        "port": MODEL_PORT,
-    }
-    rules = _inference(spec, pool, ()) if spec.pooled else []
+    rules = _inference(spec, _pool(spec) if spec.pooled else _service(spec), ())
+    return _route(spec, f"{spec.model}-inference", rules if spec.google else _with_program(spec, rules))
+
+
+def _with_program(spec: RouteSpec, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rules and what the request program needs of them."""
     # More headers go first. Of prompts that no picker can take any replica gets its share.
-    rules += _inference(spec, _service(spec), ({"name": LONG_HEADER, "value": LONG},) if spec.pooled else ())
+    long = ({"name": LONG_HEADER, "value": LONG},)
+    unpicked = _inference(spec, _service(spec), long) if spec.pooled else []
     clean = {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"remove": list(BUDGET_HEADERS)}}
-    for rule in rules:
-        rule["filters"] = [*rule["filters"], clean]
-    return _route(spec, f"{spec.model}-inference", rules)
+    return [{**rule, "filters": [*rule["filters"], clean]} for rule in (*rules, *unpicked)]
 
 
 def plain_route(spec: RouteSpec) -> Manifest:
@@ -185,28 +217,29 @@ def _inference(spec: RouteSpec, backend: dict[str, Any], headers: tuple[Header, 
     return [*_by_path(spec, INFERENCE_PATHS, backend, headers), _by_header(spec, backend, headers)]
 
 
+def _pool(spec: RouteSpec) -> dict[str, Any]:
+    name = naming.inference_pool(spec.model)
+    return {"group": POOL_GROUP, "kind": "InferencePool", "name": name, "port": MODEL_PORT}
+
+
 def _service(spec: RouteSpec) -> dict[str, Any]:
     name = naming.workload_service(spec.model)
     return {"group": "", "kind": "Service", "name": name, "port": MODEL_PORT}
 
 
-def _match(path: str, headers: Iterable[Header]) -> dict[str, Any]:
-    return {"path": {"type": "Exact", "value": path}, **({"headers": list(headers)} if headers else {})}
+def _match(path: str, headers: Iterable[Header], kind: str = "Exact") -> dict[str, Any]:
+    return {"path": {"type": kind, "value": path}, **({"headers": list(headers)} if headers else {})}
 
 
 def _by_path(
     spec: RouteSpec, paths: Iterable[str], backend: dict[str, Any], headers: tuple[Header, ...]
 ) -> list[dict[str, Any]]:
     """The model under its own prefix, which the engine does not know."""
+    match, rewrite, field_name = _STRIP["google" if spec.google else "istio"]
     return [
         {
-            "matches": [_match(spec.prefix + path, headers)],
-            "filters": [
-                {
-                    "type": "URLRewrite",
-                    "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": path}},
-                }
-            ],
+            "matches": [_match(spec.prefix + path, headers, match)],
+            "filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": rewrite, field_name: path}}}],
             "backendRefs": [backend],
         }
         for path in paths
@@ -232,6 +265,6 @@ def _route(spec: RouteSpec, name: str, rules: Iterable[dict[str, Any]]) -> Manif
         spec={
             "parentRefs": [parent],
             "hostnames": [spec.host] if spec.host else None,
-            "rules": [{**rule, "timeouts": timeouts} for rule in rules],
+            "rules": [{**rule, "filters": rule["filters"] or None, "timeouts": timeouts} for rule in rules],
         },
     )

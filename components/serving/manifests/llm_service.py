@@ -1,11 +1,13 @@
 """The LLMInferenceService of a model and what belongs to it. Pure.
 
 What KServe 0.20 does with the fields is read in `pkg/controller/v1alpha2/llmisvc` of its source: the
-container `main` is merged over the preset's by name, and its `args` end up behind `vllm serve`.
+container `main` is merged over the preset's by name, and its `args` end up behind `vllm serve`. For a model on one
+host the preset is KServe's, for several it is ours (`preset.py`).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -13,28 +15,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.core import labels, naming
-from components.core.manifest import Manifest, manifest
+from components.core.manifest import Manifest, manifest, revision
 from components.serving.manifests import cache as caches
+from components.serving.manifests import preset
 from components.serving.manifests.cache import CacheSpec
 from components.serving.manifests.gateway import MODEL_PORT
 from components.serving.manifests.network_policy import PICKER_PORT
 from components.serving.manifests.scheduling import Routing, endpoint_picker
 
 API = "serving.kserve.io/v1alpha2"
+GROUPS_API = "leaderworkerset.x-k8s.io/v1"
 PROBE_SECONDS = 10
 # KServe's 1 GiB is too little for the page cache of a download of many gigabytes (kserve 0.20, config map template).
 DOWNLOAD_MEMORY = "8Gi"
 # Weights that the storage initializer copies into the pod; a claim is mounted and an image is pulled instead.
 DOWNLOADED = ("hf://", "s3://")
+# KServe hands this on to the LeaderWorkerSet, which then puts a group on the nodes that share one value of the label and
+# no other group there. On GKE a slice of several hosts is a node pool (`components/clusters/gke/args.py`).
+EXCLUSIVE = "leaderworkerset.sigs.k8s.io/exclusive-topology"
+SLICE_LABEL = "cloud.google.com/gke-nodepool"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One model service.
 
-    `chips` of `resource` serve one replica. `args` are flags of the engine, one item each.
+    `chips` of `resource` serve one replica, on `hosts` nodes in equal shares. `args` are flags of the engine, one item each.
     `cpu`, `memory` and `ephemeral_storage` are quantities or None. `load_budget_seconds` bounds the
-    time from the start of a pod to Ready. `pickers` choose replicas, and where none answers requests
+    time from the start of a pod to Ready, `starts` counts those that follow each other when it changes, and
+    `grace_seconds` are what a pod has from its deletion to its end. `pickers` choose replicas, and where none answers requests
     go to any replica if `picker_fails_open`, else to none. `run_as_root` is for images that have no other user.
     """
 
@@ -54,16 +63,24 @@ class ModelSpec:
     memory: str | None = None
     ephemeral_storage: str | None = None
     load_budget_seconds: int = 900
+    starts: int = 1
+    grace_seconds: int | None = None
     routing: Routing = "prefix-cache"
     pickers: int = 1
     picker_fails_open: bool = True
     run_as_root: bool = False
+    hosts: int = 1
     cache: CacheSpec | None = None
 
     @property
     def pooled(self) -> bool:
         """Whether a picker chooses the replica."""
         return self.routing != "none"
+
+    @property
+    def spans_hosts(self) -> bool:
+        """Whether a replica is a group of pods, one on each of its hosts."""
+        return self.hosts > 1
 
     @property
     def downloads(self) -> bool:
@@ -77,7 +94,7 @@ def llm_service(spec: ModelSpec, gateway: str, gateway_namespace: str, routes: t
     `routes` are names of HTTPRoutes in the model's namespace. With routes of our own KServe makes
     none, which on some gateways would carry a group or a timeout that they refuse.
     """
-    picker = endpoint_picker(spec.routing)
+    picker, group = endpoint_picker(spec.routing), _group(spec) if spec.spans_hosts else {}
     router = {
         "gateway": {"refs": [{"name": gateway, "namespace": gateway_namespace}]},
         "route": {"http": {"refs": [{"name": name} for name in routes]}},
@@ -89,15 +106,33 @@ def llm_service(spec: ModelSpec, gateway: str, gateway_namespace: str, routes: t
         spec.name,
         spec.namespace,
         labels={**labels.common("model"), labels.MODEL: spec.name},
+        annotations={EXCLUSIVE: SLICE_LABEL} if spec.spans_hosts else None,
         spec={
             "model": {"uri": spec.uri, "name": spec.served_name},
             "replicas": spec.replicas,
             # One chip needs no flag, and KServe renders none for a missing value.
             "parallelism": {"tensor": spec.chips} if spec.chips > 1 else None,
             "router": router,
-            "template": _pod(spec),
+            "template": _pod(spec, _engine(spec)),
+            **group,
         },
     )
+
+
+def _group(spec: ModelSpec) -> dict[str, Any]:
+    """What makes each replica a group of pods: `pipeline` is how many there are, leader and workers together."""
+    return {
+        "parallelism": {"tensor": spec.chips, "pipeline": spec.hosts},
+        "worker": _pod(spec, _host(spec)),
+        # On every pod, so that a rollout can be told from the one before: LeaderWorkerSet 0.8 observes no generations.
+        "annotations": {labels.REVISION: group_revision(spec)},
+    }
+
+
+def group_revision(spec: ModelSpec) -> str:
+    """Changes when the pods of a group do, and not with their number."""
+    pods = [_pod(spec, _engine(spec)), _pod(spec, _host(spec)), spec.chips, spec.hosts]
+    return revision([*pods, preset.pipeline_parallel(spec.namespace)["spec"]])
 
 
 def _scheduler(spec: ModelSpec, picker: Manifest) -> dict[str, Any]:
@@ -119,15 +154,17 @@ def _scheduler(spec: ModelSpec, picker: Manifest) -> dict[str, Any]:
     return {"config": {"inline": picker}, "pool": {"spec": pool}, "replicas": replicas}
 
 
-def _pod(spec: ModelSpec) -> dict[str, Any]:
+def _pod(spec: ModelSpec, container: dict[str, Any]) -> dict[str, Any]:
     return {
         "serviceAccountName": spec.name,
         "nodeSelector": dict(spec.node_selector),
         "tolerations": [dict(toleration) for toleration in spec.tolerations],
+        # KServe derives from it how long the engine may finish what it has begun.
+        "terminationGracePeriodSeconds": spec.grace_seconds,
         "securityContext": caches.owner() if spec.cache else None,
         "volumes": caches.volumes(spec.cache) if spec.cache else None,
         "initContainers": [_download(spec)] if spec.downloads else None,
-        "containers": [_engine(spec)],
+        "containers": [container],
     }
 
 
@@ -142,27 +179,39 @@ def _download(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _engine(spec: ModelSpec) -> dict[str, Any]:
-    limits = {
-        "memory": spec.memory,
-        "ephemeral-storage": spec.ephemeral_storage,
-        spec.resource: str(spec.chips),
-    }
-    environment = {**(caches.environment() if spec.cache else {}), **spec.env}
-    root = {"runAsNonRoot": False, "runAsUser": 0, "readOnlyRootFilesystem": False}
     return {
-        "name": "main",
-        "image": spec.image,
+        **_host(spec),
         # The preset's script evaluates them once more in a shell.
         "args": [shlex.quote(argument) for argument in spec.args],
-        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())] or None,
-        "volumeMounts": caches.engine_mounts(spec.cache) if spec.cache else None,
-        "resources": {"requests": {"cpu": spec.cpu, **limits}, "limits": limits},
-        "securityContext": root if spec.run_as_root else None,
         # The preset gives ten minutes. The kubelet must not give up before the load budget does.
         "startupProbe": {
             "periodSeconds": PROBE_SECONDS,
             "failureThreshold": math.ceil(spec.load_budget_seconds / PROBE_SECONDS),
         },
+    }
+
+
+def _host(spec: ModelSpec) -> dict[str, Any]:
+    """The engine's container without the server: what it runs on. All of it, on each of several hosts."""
+    chips = str(spec.chips // spec.hosts)
+    limits = {
+        "memory": spec.memory,
+        "ephemeral-storage": spec.ephemeral_storage,
+        spec.resource: chips,
+    }
+    environment = {
+        **(caches.environment() if spec.cache else {}),
+        **({preset.CHIPS_VARIABLE: chips} if spec.spans_hosts else {}),
+        **spec.env,
+    }
+    root = {"runAsNonRoot": False, "runAsUser": 0, "readOnlyRootFilesystem": False}
+    return {
+        "name": "main",
+        "image": spec.image,
+        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())] or None,
+        "volumeMounts": caches.engine_mounts(spec.cache) if spec.cache else None,
+        "resources": {"requests": {"cpu": spec.cpu, **limits}, "limits": limits},
+        "securityContext": root if spec.run_as_root else None,
     }
 
 
@@ -181,7 +230,7 @@ def service_account(spec: ModelSpec, secrets: tuple[str, ...], pull_secrets: tup
 
 
 def routed(spec: ModelSpec, route: str) -> Manifest:
-    """Fields of the route that wait until its backend exists, which KServe makes after the model's Deployment."""
+    """Fields of the route that wait until its backend exists, which KServe makes after the model's pods are asked for."""
     resolved = 'jsonpath={.status.parents[0].conditions[?(@.type=="ResolvedRefs")].status}=True'
     return manifest(
         "gateway.networking.k8s.io/v1",
@@ -193,17 +242,43 @@ def routed(spec: ModelSpec, route: str) -> Manifest:
 
 
 def rollout(spec: ModelSpec, revision: str) -> Manifest:
-    """Fields of the Deployment that KServe makes; the provider awaits its rollout, and says why pods are not ready.
+    """Fields of what KServe makes: the groups of a model on several hosts, else its Deployment.
+
+    The provider awaits a Deployment's rollout, and says why pods are not ready.
 
     Nothing may put `waitFor` on this object: the provider reads it from the live one, where it would
     replace the built-in await (docs/adr/0004).
     """
+    if spec.spans_hosts:
+        return _groups(spec, revision)
     return manifest(
         "apps/v1",
         "Deployment",
         naming.workload(spec.name),
         spec.namespace,
         annotations={labels.REVISION: revision},
+    )
+
+
+def _groups(spec: ModelSpec, revision: str) -> Manifest:
+    """Fields of the LeaderWorkerSet that wait until every group has all its pods, and its leader serves."""
+    annotations = {labels.REVISION: revision, labels.WAIT_FOR: "condition=Available"}
+    name = naming.group_set(spec.name)
+    return manifest(GROUPS_API, "LeaderWorkerSet", name, spec.namespace, annotations=annotations)
+
+
+def leaders(spec: ModelSpec, revision: str) -> Manifest:
+    """Fields of the leaders' StatefulSet that wait until all leaders are of this revision, and serve.
+
+    LeaderWorkerSet 0.8 states no generation with `Available`, which stays True until it has seen a change; the
+    StatefulSet that it makes has one, and our mark in its template. A leader only serves with its whole group.
+    """
+    marked = f"jsonpath={{.spec.template.metadata.annotations['{labels.REVISION}']}}={group_revision(spec)}"
+    serving = ("replicas", "updatedReplicas", "readyReplicas") if spec.replicas else ("replicas",)
+    counts = [f"jsonpath={{.status.{name}}}={spec.replicas}" for name in serving]
+    annotations = {labels.REVISION: revision, labels.WAIT_FOR: json.dumps([marked, *counts])}
+    return manifest(
+        "apps/v1", "StatefulSet", naming.group_set(spec.name), spec.namespace, annotations=annotations
     )
 
 

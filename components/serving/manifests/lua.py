@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from components.serving.manifests import token_limits
+from components.serving.manifests import token_limits, verification
 from components.serving.manifests.access import ISSUER
 from components.serving.manifests.gateway import (
     INFERENCE_PATHS,
@@ -55,13 +55,14 @@ end
 class LuaModel:
     """A model as the program knows it: `names` are those that its engine answers to, the served one first.
 
-    `multiplier` is the price of a token relative to 1.
+    `multiplier` is the price of a token relative to 1. `asleep` says that it shall have no replica.
     """
 
     key: str
     namespace: str
     names: tuple[str, ...]
     multiplier: float = 1.0
+    asleep: bool = False
 
     @property
     def prefix(self) -> str:
@@ -84,11 +85,24 @@ class LuaTenant:
 
 @dataclass(frozen=True, kw_only=True)
 class LuaAccess:
-    """Who is let in, which keys are revoked (by id), and what budgets count."""
+    """Who is let in, which keys are revoked (by id), and what budgets count.
+
+    `verified` are the tiers for which `python -m ops verify` has a tenant; none, and it has no tenant at all.
+    """
 
     tenants: Mapping[str, LuaTenant]
     revoked: tuple[str, ...] = ()
     measure: Literal["tokens", "requests"] = "tokens"
+    verified: tuple[str, ...] = ()
+
+    @property
+    def everybody(self) -> dict[str, LuaTenant]:
+        """The tenants, with the reserved ones."""
+        reserved = verification.tenants(self.verified, token_limits.EXEMPT) if self.verified else {}
+        extra = {
+            name: LuaTenant(tier=t, models=verification.MODELS.get(name)) for name, t in reserved.items()
+        }
+        return {**self.tenants, **extra}
 
 
 def requests_source(models: Sequence[LuaModel], access: LuaAccess | None) -> str:
@@ -140,6 +154,8 @@ def _check_access(access: LuaAccess, keys: set[str]) -> None:
     for name, tenant in access.tenants.items():
         if tenant.tier in (token_limits.EXEMPT, token_limits.UNKNOWN):
             raise ValueError(f"tenant {name}: the tier {tenant.tier!r} is reserved; rename it")
+        if verification.is_reserved(name):
+            raise ValueError(f"tenant {name}: names with {verification.PREFIX} are reserved; rename it")
         missing = sorted(set(tenant.models or ()) - keys)
         if missing:
             raise ValueError(
@@ -165,8 +181,9 @@ def _tables(models: Sequence[LuaModel], access: LuaAccess | None) -> dict[str, o
     }
     if access is None:
         return tables
+    tenants = access.everybody
     # Tenants share few lists of models; each list is written once.
-    sets = sorted({tuple(sorted(set(t.models))) for t in access.tenants.values() if t.models is not None})
+    sets = sorted({tuple(sorted(set(t.models))) for t in tenants.values() if t.models is not None})
     number = {keys: position for position, keys in enumerate(sets, start=1)}
     return {
         **tables,
@@ -176,7 +193,7 @@ def _tables(models: Sequence[LuaModel], access: LuaAccess | None) -> dict[str, o
         "measure": access.measure,
         "revoked": dict.fromkeys(access.revoked, True),
         "sets": [dict.fromkeys(keys, True) for keys in sets],
-        "tenants": {name: _tenant(tenant, number) for name, tenant in access.tenants.items()},
+        "tenants": {name: _tenant(tenant, number) for name, tenant in tenants.items()},
     }
 
 
@@ -187,6 +204,7 @@ def _model(model: LuaModel) -> dict[str, object]:
         "names": list(_names(model)),
         "prefix": model.prefix,
         "price": round(model.multiplier * MILLION),
+        **({"asleep": True} if model.asleep else {}),
     }
 
 

@@ -69,14 +69,15 @@ class ModelTarget:
 class MonitoringSpec:
     """Everything of one stack that has metrics.
 
-    `namespace` is where the scraper runs, `marks` are labels that it selects monitors and rules by.
+    `gateway` is None where it has no pods in the cluster. `namespace` is where the scraper runs, `marks` are labels
+    that it selects monitors and rules by.
     `tls` says whether model pods speak TLS, `limits` whether tokens are counted. `slow_seconds` is how
     long the first token of the slowest hundredth of requests may take.
     """
 
     system: System
     namespace: str
-    gateway: str
+    gateway: str | None
     gateway_namespace: str
     models: tuple[ModelTarget, ...]
     tls: bool
@@ -126,6 +127,8 @@ def objects(spec: MonitoringSpec) -> tuple[Chain, ...]:
 
 
 def _gateway(spec: MonitoringSpec) -> Iterable[Chain]:
+    if spec.gateway is None:
+        return
     home = spec.gateway_namespace
     door = Target(
         name=spec.gateway,

@@ -1,7 +1,8 @@
 """Who may talk to whom in a namespace of models: nobody, and then the few paths that serving needs. Pure.
 
 Pods are selected by the labels that KServe 0.20 gives them; peers by pod and namespace, never by
-an empty selector. The API server is no pod on managed clusters, so it is allowed by address block.
+an empty selector. The API server is no pod on managed clusters, so it is allowed by address block, as are the proxies
+and the probes of Google's gateway.
 Kubelets probe from the node, which network plugins let through. What counts tokens stands beside the gateway, in
 a namespace that is not closed as a whole, and is closed pod by pod.
 
@@ -15,13 +16,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from components.core import labels
+from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
 from components.serving.manifests import token_limits
 from components.serving.manifests.gateway import MODEL_PORT
+from components.serving.manifests.preset import GROUP_PORTS
 
 API = "networking.k8s.io/v1"
-PICKER_PORT, PICKER_METRICS_PORT = 9002, 9090
+PICKER_PORT, PICKER_HEALTH_PORT, PICKER_METRICS_PORT = 9002, 9003, 9090
+# LeaderWorkerSet 0.8: the set that a pod is of.
+GROUP_LABEL = "leaderworkerset.sigs.k8s.io/name"
 # Where cloud identity and metadata live; nothing here may ask them.
 LINK_LOCAL = "169.254.0.0/16"
 # Addresses that are not the internet: RFC 1918, RFC 6598 and link-local.
@@ -38,7 +42,8 @@ Peer = dict[str, Any]
 class PolicySpec:
     """The paths of one model.
 
-    `gateway` are peers that requests come from. `downloads` says whether weights come over the
+    `gateway` are peers that requests come from, `probers` those that ask for the health of pods where the
+    gateway is not in the cluster. `downloads` says whether weights come over the
     network; `store_blocks` are private address blocks of a store of one's own.
     `api_server_blocks` hold the API server, which the picker watches. `monitoring` are the pods
     that scrape metrics, None without them.
@@ -49,6 +54,7 @@ class PolicySpec:
     gateway: tuple[Peer, ...]
     pooled: bool
     downloads: bool
+    probers: tuple[Peer, ...] = ()
     store_blocks: tuple[str, ...] = ()
     api_server_blocks: tuple[str, ...] = ("0.0.0.0/0",)
     monitoring: Peer | None = None
@@ -90,7 +96,7 @@ def workload(spec: PolicySpec) -> Manifest:
     vLLM serves its metrics at the port of its API, so whoever scrapes them could also ask for completions.
     """
     picker = [{"podSelector": {"matchLabels": labels.model_picker(spec.model)}}] if spec.pooled else []
-    peers = [*spec.gateway, *picker, *_given(spec.monitoring)]
+    peers = [*spec.gateway, *spec.probers, *picker, *_given(spec.monitoring)]
     return _policy(
         spec,
         "workload",
@@ -113,13 +119,31 @@ def picker(spec: PolicySpec) -> Manifest:
         labels.model_picker(spec.model),
         ingress=[
             _rule("from", list(spec.gateway), [PICKER_PORT]),
-            *_scraped(spec.monitoring, PICKER_METRICS_PORT),
+            *_from(spec.probers, PICKER_HEALTH_PORT),
+            *_from(_given(spec.monitoring), PICKER_METRICS_PORT),
         ],
         egress=[
             _rule("to", replicas, [MODEL_PORT]),
             _rule("to", api, API_SERVER_PORTS),
             *_store(spec),
         ],
+    )
+
+
+def group(spec: PolicySpec) -> Manifest:
+    """The pods of a model on several hosts, among themselves: a leader and its workers, at the ports of Ray and TPUs.
+
+    They run one program under one account, and which group a pod is in no selector can ask, so that groups
+    of one model are not closed to each other. Workers have nothing else but the weights' store.
+    """
+    hosts = {GROUP_LABEL: naming.group_set(spec.model)}
+    peers: list[Peer] = [{"podSelector": {"matchLabels": hosts}}]
+    return _policy(
+        spec,
+        "group",
+        hosts,
+        ingress=[_rule("from", peers, GROUP_PORTS)],
+        egress=[_rule("to", peers, GROUP_PORTS), *_store(spec)],
     )
 
 
@@ -141,7 +165,7 @@ def limits_policies(
                 token_limits.NAME,
                 ingress=[
                     _rule("from", [gateway_peer], [token_limits.GRPC_PORT]),
-                    *_scraped(monitoring, token_limits.METRICS_PORT),
+                    *_from(_given(monitoring), token_limits.METRICS_PORT),
                 ],
                 egress=[_rule("to", store, [token_limits.STORE_PORT]), _resolver()],
             ),
@@ -179,9 +203,10 @@ def _given(peer: Peer | None) -> list[Peer]:
     return [] if peer is None else [peer]
 
 
-def _scraped(monitoring: Peer | None, port: int) -> list[dict[str, Any]]:
-    """The rule for metrics. Without peers it must not be there at all: a rule from nobody is a rule from everybody."""
-    return [_rule("from", [monitoring], [port])] if monitoring is not None else []
+def _from(peers: Iterable[Peer], port: int) -> list[dict[str, Any]]:
+    """The rule for peers. Without any it must not be there at all: a rule from nobody is a rule from everybody."""
+    found = list(peers)
+    return [_rule("from", found, [port])] if found else []
 
 
 def pods(match: dict[str, str], namespace: str) -> Peer:
@@ -190,6 +215,11 @@ def pods(match: dict[str, str], namespace: str) -> Peer:
         "namespaceSelector": {"matchLabels": {labels.NAMESPACE_NAME: namespace}},
         "podSelector": {"matchLabels": match},
     }
+
+
+def blocks(cidrs: Iterable[str]) -> tuple[Peer, ...]:
+    """Whoever has an address in one of the blocks; for what is outside of the cluster."""
+    return tuple(_block(cidr) for cidr in cidrs)
 
 
 def _store(spec: PolicySpec) -> list[dict[str, Any]]:

@@ -358,6 +358,10 @@ local function admit(h)
   if route.kind == "show" then
     answer("200", "application/json", model_object(model))
   end
+  -- Said here, it costs its tenant nothing, and clients can tell it from a failure.
+  if model.asleep then
+    refuse("503", "model_asleep", "the model " .. model.names[1] .. " sleeps: no replica runs until it is woken up")
+  end
   note(h, { kind = route.kind, tier = METERED[route.kind] and tenant and tenant.tier or EXEMPT })
   if not tenant then
     note(h, { tenant = "", key = "" })

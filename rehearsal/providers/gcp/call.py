@@ -1,17 +1,15 @@
-"""One operation on one resource: what it was given, and where in the simulated project it stands."""
+"""One operation on one resource of Google's: where in the simulated project it stands."""
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rehearsal.cloud.machines import is_zone, region_of
-from rehearsal.cloud.project import SERVICE, Record, State
-from rehearsal.cloud.settings import Settings
+from rehearsal.cloud.project import SERVICE, Record
+from rehearsal.providers.cloud import call
 from rehearsal.providers.server import Refusal
 from rehearsal.providers.values import UNKNOWN, Properties
 
@@ -48,25 +46,14 @@ class Defaults:
 
 
 @dataclass
-class Call:
-    """An operation in progress.
+class Call(call.Call):
+    """An operation in progress in the simulated project."""
 
-    `inputs` are plain, `record` is the resource as it was and `stored` its id, if it was there before;
-    `olds` are the outputs that the engine last heard of.
-    """
+    PLACES: ClassVar[tuple[str, ...]] = ("project", "region", "location", "name")
 
     kind: Kind
-    inputs: Properties
     defaults: Defaults
-    settings: Settings
     embedded: Embedded
-    state: State = field(default_factory=State)
-    now: float = 0.0
-    record: Record | None = None
-    stored: str = ""
-    olds: Properties = field(default_factory=dict)
-
-    # -- where -------------------------------------------------------------------------------------
 
     @property
     def project(self) -> str:
@@ -100,49 +87,18 @@ class Call:
         """Whether the location is a zone."""
         return is_zone(self.location)
 
-    @property
-    def name(self) -> str:
-        """The resource's name, or the field that is its name."""
-        return str(self.inputs.get(self.kind.named) or "")
-
-    @property
-    def identity(self) -> str:
-        """Its id, as the provider stores it."""
-        return self.stored or self.kind.identity(self)
-
-    # -- values that Google makes up -----------------------------------------------------------------
-
-    def number(self, digits: int = 19) -> str:
-        """A number that stays the same for a resource."""
-        return str(int(hashlib.sha256(self.identity.encode()).hexdigest(), 16))[:digits]
-
-    def token(self, length: int = 12) -> str:
-        """Letters and digits that stay the same for a resource."""
-        return hashlib.sha256(f"token {self.identity}".encode()).hexdigest()[:length]
-
-    @property
-    def time(self) -> str:
-        """When it was made, RFC 3339."""
-        created = (self.record or {}).get("created", self.now)
-        return datetime.datetime.fromtimestamp(created, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
     def labels(self, given: str) -> dict[str, str]:
         """The labels of the resource with those that the provider adds."""
         return {**self.defaults.labels, **(self.inputs.get(given) or {})}
 
-    # -- what else there is ----------------------------------------------------------------------------
+    def means(self, reference: Any, identity: str, record: Record) -> bool:
+        """Whether an id, a self link or a name is that of the resource."""
+        return path(reference) in (identity, identity.rsplit("/", 1)[-1])
 
-    def find(self, kind: str, reference: Any) -> tuple[str, Record] | None:
-        """(id, record) of a resource that is named by id, self link or name; None if others cannot see it."""
-        identity = path(reference)
-        for candidate, record in self.state.of(kind).items():
-            if identity in (candidate, candidate.rsplit("/", 1)[-1]) and self.visible(kind, record):
-                return candidate, record
-        return None
-
-    def visible(self, kind: str, record: Record) -> bool:
-        """Whether a resource has reached every part of Google by now."""
-        return self.now - record["created"] >= self.settings.propagation(kind)
+    def foreseen(self) -> Properties:
+        """Where the resource goes, as far as the provider says it."""
+        placed = {"project": self.defaults.project, "region": self.defaults.region}
+        return {name: value for name, value in placed.items() if value}
 
     def enabled(self, service: str) -> bool:
         """Whether an API is on, and has been for long enough."""

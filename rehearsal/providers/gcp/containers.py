@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from ops.kube import Manifest
+from rehearsal.cloud import releases, storage_classes
+from rehearsal.cloud.load_balancers import has_gateway_api
 from rehearsal.cloud.project import CLUSTER, POOL
-from rehearsal.providers.gcp import network, pool_rules
+from rehearsal.providers.gcp import gateway_api, network, pool_rules
 from rehearsal.providers.gcp.call import Call, google
 from rehearsal.providers.gcp.identity import require_account
 from rehearsal.providers.gcp.kinds import Kind
@@ -19,7 +21,6 @@ from rehearsal.providers.gcp.values import always, at, fields, labelled, project
 from rehearsal.providers.server import Refusal
 
 API = "container.googleapis.com"
-_PATCH = "1-gke.1000000"
 _COMPONENTS = ["SYSTEM_COMPONENTS", "WORKLOADS"]
 
 
@@ -30,13 +31,14 @@ def offered_version(call: Call, field: str, what: str) -> str:
     """The full version that a prefix such as `1.34` stands for; refused where it is not offered."""
     asked, offered = call.inputs.get(field), call.settings.versions
     if not asked:
-        return f"{offered[len(offered) // 2]}.{_PATCH}"
-    minor = ".".join(asked.split(".")[:2])
-    if minor not in offered or (
-        len(asked.split(".")) > 2 and "-gke." in asked and not asked.endswith(_PATCH)
+        return releases.full(offered[len(offered) // 2])
+    minor = releases.minor_of(asked)
+    # A version may be given in part; what is given must be that of the one patch there is.
+    if minor not in offered or not f"{releases.full(minor)}.".replace("-", ".").startswith(
+        f"{asked}.".replace("-", ".")
     ):
         raise google(400, f'{what} version "{asked}" is unsupported.', "badRequest")
-    return f"{minor}.{_PATCH}" if "-gke." not in asked else asked
+    return releases.full(minor)
 
 
 def _master_version(call: Call) -> str:
@@ -99,9 +101,8 @@ def _workload_pool(call: Call) -> None:
 
 
 def _gateway_api(call: Call) -> None:
-    channel = (call.inputs.get("gatewayApiConfig") or {}).get("channel")
     balancing = ((call.inputs.get("addonsConfig") or {}).get("httpLoadBalancing") or {}).get("disabled")
-    if channel not in (None, "CHANNEL_DISABLED") and balancing:
+    if has_gateway_api(call.inputs) and balancing:
         raise google(400, "Gateway API requires the HttpLoadBalancing addon to be enabled.", "badRequest")
 
 
@@ -145,18 +146,29 @@ def _default_pool(call: Call) -> None:
     pool_rules.show(call, identity)
 
 
+def _made(call: Call) -> None:
+    _default_pool(call)
+    _changed(call)
+
+
+def _changed(call: Call) -> None:
+    gateway_api.bring(call, _master_version(call))
+    addons = call.inputs.get("addonsConfig") or {}
+    disks = (addons.get("gcePersistentDiskCsiDriverConfig") or {}).get("enabled", True)
+    files = (addons.get("gcpFilestoreCsiDriverConfig") or {}).get("enabled", False)
+    storage_classes.bring(call.embedded.kube, storage_classes.google(disks, files), "gke-addon-manager")
+
+
 def _load_balancers(call: Call) -> list[Manifest]:
-    """Objects in the cluster for which Google keeps load balancers, while their controllers run."""
-    kube = call.embedded.kube
-    services = [s for s in kube.list("v1", "Service") if s["spec"].get("type") == "LoadBalancer"]
-    gateways = kube.list("gateway.networking.k8s.io/v1", "Gateway")
-    return services + [g for g in gateways if g["spec"].get("gatewayClassName", "").startswith("gke-")]
+    """Services in the cluster for which Google keeps load balancers, while their controllers run."""
+    return [s for s in call.embedded.kube.list("v1", "Service") if s["spec"].get("type") == "LoadBalancer"]
 
 
 def _deleted(call: Call) -> None:
     """Pools go with their cluster, and nodes with their pools.
 
     Load balancers do not: nobody is left who would take their firewall rules away, and these keep the network.
+    Those of Gateways are on record already (rehearsal/stand_ins/google_gateway.py).
     """
     for item in _load_balancers(call):
         meta = item["metadata"]
@@ -166,6 +178,8 @@ def _deleted(call: Call) -> None:
         call.state.of(network.FIREWALL)[f"projects/{call.project}/global/firewalls/{name}"] = left
     for identity in [i for i in call.state.of(POOL) if i.startswith(f"{call.identity}/")]:
         pool_rules.hide(call, identity)
+    gateway_api.take_away(call)
+    storage_classes.take_away(call.embedded.kube, [storage_classes.DISK, storage_classes.FILES])
 
 
 def _endpoint(call: Call) -> str:
@@ -301,7 +315,8 @@ _CLUSTER = Kind(
         _limits_of_autoprovisioning,
     ),
     removal=(_unprotected,),
-    made=_default_pool,
+    made=_made,
+    changed=_changed,
     removed=_deleted,
 )
 

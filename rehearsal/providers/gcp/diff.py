@@ -1,17 +1,9 @@
-"""What differs between a resource as it is and as it is wanted, as the bridge to Google's provider sees it.
-
-Wanted values are compared with the last known state, not with the last inputs, so drift that a refresh
-found shows; values that only Google filled in never do.
-"""
+"""How Google's provider writes values: which lists are sets, and what names the same thing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
-
+from rehearsal.providers.cloud.diff import Dialect
 from rehearsal.providers.gcp.call import path as without_api
-from rehearsal.providers.gcp.kinds import Kind
-from rehearsal.providers.values import UNKNOWN, Properties
 
 # Sets: their order means nothing. Names of fields, wherever they are.
 _SETS = frozenset(
@@ -23,77 +15,13 @@ _SETS = frozenset(
 )  # fmt: skip
 # Fields of these names may hold an id, a self link or a name of the same thing.
 _LINKS = frozenset(("network", "subnetwork", "cluster", "router", "map"))
-Path = tuple[str, ...]
 
 
-def changes(
-    kind: Kind, state: Properties, before: Properties, wanted: Properties, ignored: Collection[str] = ()
-) -> dict[str, bool]:
-    """Every path that differs, and whether that replaces the resource."""
-    found = (path for path in _walk((), state, before, wanted) if not _is_computed(kind, path, wanted))
-    return {
-        text: _forces(kind, path, state, wanted)
-        for path in found
-        if not text_in(text := _text(path), ignored) and not path[0].startswith("__")
-    }
-
-
-def text_in(text: str, paths: Collection[str]) -> bool:
-    """Whether a path is one of `paths` or lies below one."""
-    return any(text == p or text.startswith((f"{p}.", f"{p}[")) for p in paths)
-
-
-def _walk(path: Path, state: Any, before: Any, wanted: Any) -> Iterator[Path]:
-    if isinstance(wanted, dict):
-        state, before = _block(state), _block(before)
-        for key, value in wanted.items():
-            yield from _walk((*path, key), state.get(key), before.get(key), value)
-        for key in before.keys() - wanted.keys():
-            if before[key] not in (None, [], {}):
-                yield (*path, key)
-    elif isinstance(wanted, list) and _all_blocks(wanted) and len(wanted) == len(state or ()):
-        pairs = zip(_ordered(path, state), _ordered(path, wanted), strict=True)
-        olds = before if isinstance(before, list) and len(before) == len(wanted) else [{}] * len(wanted)
-        for index, (old, new) in enumerate(pairs):
-            yield from _walk((*path, f"[{index}]"), old, olds[index], new)
-    elif not _same(path, state, wanted):
-        yield path
-
-
-def _block(value: Any) -> Properties:
-    return value if isinstance(value, dict) else {}
-
-
-def _all_blocks(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(value, dict) for value in values)
-
-
-def _ordered(path: Path, values: Sequence[Any]) -> Sequence[Any]:
-    return sorted(values, key=repr) if path[-1] in _SETS else values
-
-
-def _same(path: Path, old: Any, new: Any) -> bool:
-    if new is UNKNOWN:
+def _same(field: str, old: str, new: str) -> bool:
+    if field not in _LINKS:
         return False
-    if isinstance(new, list) and isinstance(old, list):
-        return list(_ordered(path, old)) == list(_ordered(path, new))
-    if path[-1] in _LINKS and isinstance(old, str) and isinstance(new, str):
-        short, long = sorted((without_api(old), without_api(new)), key=len)
-        return short == long or ("/" not in short and long.endswith(f"/{short}"))
-    # Nothing, false, zero and empty are one and the same to the provider's own differ.
-    return old == new or (not old and not new)
+    short, long = sorted((without_api(old), without_api(new)), key=len)
+    return short == long or ("/" not in short and long.endswith(f"/{short}"))
 
 
-def _is_computed(kind: Kind, path: Path, wanted: Properties) -> bool:
-    """Whether the field was given before and now is left to Google, which keeps it as it is."""
-    return path[0] not in wanted and (path[0] in kind.outputs or path[0] in kind.filled)
-
-
-def _forces(kind: Kind, path: Path, state: Properties, wanted: Properties) -> bool:
-    plain = [part for part in path if not part.startswith("[")]
-    forced = any(".".join(plain[:length]) in kind.force_new for length in range(1, len(plain) + 1))
-    return forced or (kind.replaces is not None and kind.replaces(plain[0], state, wanted))
-
-
-def _text(path: Path) -> str:
-    return ".".join(path).replace(".[", "[")
+DIALECT = Dialect(_SETS, _same)

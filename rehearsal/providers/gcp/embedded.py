@@ -1,47 +1,22 @@
-"""The embedded API server, which is what every simulated cluster really is."""
+"""The embedded API server as a cluster of Google's, and what that brings of its own."""
 
 from __future__ import annotations
 
-import base64
+import json
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from urllib.parse import urlsplit
 
-from ops.kube import Kube
-from rehearsal.providers.kubernetes import kubeconfig
+from ops.kube import Manifest
+from rehearsal.providers.cloud import embedded
 from rehearsal.providers.server import Refusal
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """The rehearsal's API server, as its own kubeconfig tells."""
+class Embedded(embedded.Embedded):
+    """The rehearsal's API server, and the definitions that the rehearsal has of Google."""
 
-    file: Path
-
-    @classmethod
-    def of(cls, rehearsal: Path) -> Embedded:
-        """That of the rehearsal in this directory."""
-        return cls(rehearsal / "cluster" / "kubeconfig")
-
-    @cached_property
-    def _target(self) -> kubeconfig.Target:
-        if not self.file.is_file():
-            raise Refusal("the rehearsal's control plane is not running, so no cluster can be simulated")
-        return kubeconfig.select(*kubeconfig.load(str(self.file)))
-
-    @property
-    def address(self) -> str:
-        """Host and port; `https://` before it makes the server's URL, as with Google's endpoints."""
-        return urlsplit(self._target.server).netloc
-
-    @property
-    def authority(self) -> str:
-        """The CA certificate, base64 of PEM as Google gives it."""
-        return base64.b64encode(self._target.authority).decode()
-
-    @cached_property
-    def kube(self) -> Kube:
-        """A client that makes and removes nodes."""
-        self._target  # noqa: B018 - refuses in words where there is no cluster
-        return Kube(self.file)
+    def definitions(self, minor: str) -> dict[str, list[Manifest]]:
+        """What Google's Gateway API brings with a GKE minor, by source (rehearsal/artifacts.py)."""
+        files = sorted((self.file.parent.parent / "google" / minor).glob("*.json"))
+        if not files:
+            raise Refusal(f"this rehearsal has no definitions of the Gateway API for GKE {minor}")
+        return {file.stem: json.loads(file.read_text()) for file in files}

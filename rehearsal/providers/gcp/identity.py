@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from rehearsal.cloud.project import SERVICE
+from rehearsal.providers.cloud.kinds import Value
 from rehearsal.providers.gcp.call import Call, google
-from rehearsal.providers.gcp.kinds import Kind, Value
+from rehearsal.providers.gcp.kinds import Kind
 from rehearsal.providers.gcp.values import always, at, fields, number, project, token
 from rehearsal.providers.server import Refusal
 from rehearsal.providers.values import UNKNOWN

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rehearsal.cloud import groups as node_groups
 from rehearsal.cloud import machines, pools
 from rehearsal.cloud.machines import Machine
 from rehearsal.cloud.pools import Pool
@@ -225,7 +226,7 @@ def _enough(call: Call) -> None:
     size = start_size(call) if call.record is None else _target(call)
     try:
         pools.require(call.state, call.settings, pool_of(call), size)
-    except pools.Short as short:
+    except node_groups.Short as short:
         raise Refusal(
             f"Error waiting for {'creating' if call.record is None else 'updating'} GKE NodePool: {short}"
         ) from None
@@ -274,7 +275,7 @@ def show(call: Call, identity: str) -> None:
     """Give the cluster the nodes of a pool."""
     record = call.state.of(POOL)[identity]
     cluster = call.state.of(CLUSTER)[identity.rsplit("/nodePools/", 1)[0]]
-    pools.ensure_nodes(call.embedded.kube, Pool.of(identity, record, cluster))
+    node_groups.ensure_nodes(call.embedded.kube, Pool.of(identity, record, cluster))
 
 
 def hide(call: Call, identity: str) -> None:
@@ -283,7 +284,7 @@ def hide(call: Call, identity: str) -> None:
     cluster = call.state.of(CLUSTER).get(identity.rsplit("/nodePools/", 1)[0])
     cluster = cluster or (call.record if call.kind.module == CLUSTER else None)
     if record is not None and cluster is not None:
-        pools.remove_nodes(call.embedded.kube, Pool.of(identity, record, cluster))
+        node_groups.remove_nodes(call.embedded.kube, Pool.of(identity, record, cluster))
     call.state.of(POOL).pop(identity, None)
 
 

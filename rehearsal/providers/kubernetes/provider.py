@@ -48,7 +48,7 @@ class Kubernetes(Plugin):
         except OutsideRehearsal as refusal:
             raise Refusal(str(refusal)) from None
         self.resources = Resources(self, self.cluster)
-        self.releases = Releases(self, self.cluster)
+        self.releases = Releases(self, self.cluster, self._rehearsal)
         return provider_pb2.ConfigureResponse(
             acceptSecrets=True, supportsPreview=True, supports_autonaming_configuration=True
         )

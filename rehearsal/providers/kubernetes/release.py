@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pulumi.runtime.proto import provider_pb2
 
+from rehearsal import skipped
 from rehearsal.providers.kubernetes.check import suffix
 from rehearsal.providers.kubernetes.cluster import Cluster
 from rehearsal.providers.kubernetes.diff import Change, compare, detailed, forces_replacement, spelled
@@ -33,8 +35,8 @@ _CREDENTIALS = ("username", "password", "caFile", "certFile", "keyFile")
 class Releases:
     """Installs, upgrades, reads and uninstalls releases."""
 
-    def __init__(self, plugin: Plugin, cluster: Cluster):
-        self._plugin, self._cluster = plugin, cluster
+    def __init__(self, plugin: Plugin, cluster: Cluster, rehearsal: Path):
+        self._plugin, self._cluster, self._rehearsal = plugin, cluster, rehearsal
 
     def check(self, urn: Urn, olds: Properties, news: Properties) -> tuple[Properties, str]:
         """(complete inputs, why the chart cannot be used or ""); the chart is found in previews already."""
@@ -143,6 +145,7 @@ class Releases:
         """Uninstall; a release that Helm does not know is an error, as it is for Helm."""
         state = plain(from_struct(request.properties))
         if _status(state) == SKIPPED:
+            skipped.forget(self._rehearsal, state["status"]["chart"])
             return
         try:
             self._helm(urn).uninstall(state)
@@ -169,6 +172,7 @@ class Releases:
         self._plugin.engine.log(
             f"SKIPPED in rehearsal: {chart['name']} {chart['version']}: {reason}", urn.text, warning=True
         )
+        skipped.note(self._rehearsal, chart["name"], release["namespace"], release.get("values") or {})
         info = {"status": SKIPPED}
         return {
             "name": release["name"],

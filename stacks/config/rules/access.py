@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stacks.config.access import MAX_TENANTS
 from stacks.config.errors import Problem, choice
 from stacks.config.rules.draft import Draft, problem
 
@@ -59,6 +60,21 @@ def _model(draft: Draft, place: tuple[str | int, ...], model: str) -> Iterator[P
         )
 
 
+def size(draft: Draft) -> Iterator[Problem]:
+    """There is room for the tenants that are kept for `ops verify`."""
+    access = draft.config.access
+    if access is None:
+        return
+    total, kept = len(access.tenants) + len(access.reserved), len(access.reserved)
+    if len(access.tenants) <= MAX_TENANTS < total:
+        yield problem(
+            ("access", "tenants"),
+            f"{len(access.tenants)} tenants and {kept} that `python -m ops verify` asks as are more than {MAX_TENANTS}",
+            "the gateway's tables would exceed what one Kubernetes object can hold",
+            "spread the tenants over several stacks, or set access.verification to false",
+        )
+
+
 def revoked(draft: Draft) -> Iterator[Problem]:
     """Revoked ids are key ids, each once."""
     access = draft.config.access
@@ -74,4 +90,4 @@ def revoked(draft: Draft) -> Iterator[Problem]:
             )
 
 
-RULES = (budgets, tenants, revoked)
+RULES = (budgets, tenants, size, revoked)

@@ -12,7 +12,9 @@ from stacks.config.rules.networks import open_to_all, overlaps
 
 Finding = tuple[str, str, str, str]  # key, wrong, consequence, fix
 
-PROXY_ONLY = "192.168.100.0/23"
+# The first GKE with InferencePool v1 among its own definitions (llm-d's page on GKE's gateway, read 2026-08).
+INFERENCE_POOL = (1, 34, 0, 1626000)
+NEWEST = 10**9
 
 
 def _cluster(draft: Draft) -> GkeCluster | None:
@@ -52,8 +54,8 @@ def networks(draft: Draft) -> Iterator[Problem]:
         return
     net = cluster.network
     ranges = {("cluster", "network", name): getattr(net, name) for name in ("nodes", "pods", "services")}
-    if net.proxy_only or (draft.config.gateway.kind == "gke" and not net.shared_proxy_only_subnet):
-        ranges["cluster", "network", "proxyOnly"] = net.proxy_only or PROXY_ONLY
+    if net.proxy_only or draft.config.gateway.kind == "gke":
+        ranges["cluster", "network", "proxyOnly"] = net.proxies
     yield from overlaps(ranges)
     for name, network in cluster.control_plane.authorized_networks.items():
         yield from open_to_all(("cluster", "controlPlane", "authorizedNetworks", name), network)
@@ -64,13 +66,35 @@ def networks(draft: Draft) -> Iterator[Problem]:
             "nobody could reach the API server, not even this program",
             "turn dnsEndpoint on, or add authorizedNetworks",
         )
-    if net.proxy_only and net.shared_proxy_only_subnet:
+    if net.shared_proxy_only_subnet and not net.proxy_only:
         yield problem(
             ("cluster", "network", "proxyOnly"),
-            "an own and a shared proxy-only subnet are both set",
-            "a region has one active proxy-only subnet per network",
-            "remove proxyOnly or sharedProxyOnlySubnet",
+            "is missing, but the proxy-only subnet is a shared one",
+            "network policies would keep its proxies away from the models",
+            f"add proxyOnly with the range of {net.shared_proxy_only_subnet}: gcloud compute networks subnets describe "
+            f"{net.shared_proxy_only_subnet} --region={cluster.region} --format='value(ipCidrRange)'",
         )
+
+
+def gateway_version(draft: Draft) -> Iterator[Problem]:
+    """A version that is too old for Google's gateway to know pools."""
+    cluster = _cluster(draft)
+    if cluster is None or cluster.version is None or draft.config.gateway.kind != "gke":
+        return
+    if not draft.knows("cluster", "version") or _parts(cluster.version) >= INFERENCE_POOL:
+        return
+    yield problem(
+        ("cluster", "version"),
+        f"GKE {cluster.version} brings no InferencePool v1",
+        "Google's gateway could not route to the models, and `up` would wait for the definition in vain",
+        "use 1.34.0-gke.1626000 or newer, for example 1.34; or gateway.kind: istio",
+    )
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    """Numbers of a version; what is left out is Google's newest."""
+    found = tuple(int(part) for part in version.replace("-gke", "").split("."))
+    return (*found, *(NEWEST for _ in range(len(found), len(INFERENCE_POOL))))
 
 
 def _sizes(pool: GkePool, _: GkeCluster) -> Iterator[Finding]:
@@ -128,14 +152,22 @@ def _zones(pool: GkePool, cluster: GkeCluster) -> Iterator[Finding]:
 
 
 def _capacity(pool: GkePool, _: GkeCluster) -> Iterator[Finding]:
-    if pool.capacity == "reservation" and pool.reservation is None:
+    kinds = (pool.capacity, *pool.keep)
+    if len(set(kinds)) < len(kinds):
+        yield (
+            "keep",
+            f"{', '.join(pool.keep)} repeats a kind of capacity that the models use or that is kept already",
+            "there is one pool of each kind",
+            "keep only what the models move away from",
+        )
+    if "reservation" in kinds and pool.reservation is None:
         yield (
             "reservation",
             "capacity is reservation, but none is named",
             "GKE would not know which capacity to use",
             "add reservation: <name>",
         )
-    if pool.reservation is not None and pool.capacity != "reservation":
+    if pool.reservation is not None and "reservation" not in kinds:
         yield (
             "reservation",
             f"a reservation is named, but capacity is {pool.capacity}",
@@ -149,7 +181,7 @@ def _capacity(pool: GkePool, _: GkeCluster) -> Iterator[Finding]:
             "GKE refuses a fixed number of them",
             "remove it",
         )
-    if pool.max_run_hours is not None and pool.capacity != "flex-start":
+    if pool.max_run_hours is not None and "flex-start" not in kinds:
         yield (
             "maxRunHours",
             f"capacity is {pool.capacity}, not flex-start",
@@ -172,4 +204,4 @@ def pools(draft: Draft) -> Iterator[Problem]:
                 yield problem(("cluster", "accelerators", name, field), *words)
 
 
-RULES = (offers, networks, pools)
+RULES = (offers, networks, gateway_version, pools)

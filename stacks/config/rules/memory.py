@@ -46,14 +46,14 @@ def heads(draft: Draft) -> Iterator[Problem]:
     """The model's heads can be dealt out to the chips."""
     for name, model, pool in draft.placed():
         numbers = architecture(model)
-        size = model.tensor_parallel or pool.chips_per_node
+        size = replica_chips(model, pool)
         fault = core.tensor_parallel_fault(numbers, size) if numbers else None
         if fault:
             yield problem(
                 ("models", name, "tensorParallel"),
                 f"{fault} (tensor parallelism {size})",
                 "the engine stops at its start",
-                "use a number that divides the heads, or nodes with another number of chips",
+                "use a number that divides the heads, or nodes or slices with another number of chips",
             )
 
 

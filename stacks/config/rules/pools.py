@@ -16,7 +16,7 @@ GIB = 2**30
 
 def replica_chips(model: Model, pool: PoolShape) -> int:
     """Chips of one replica, over all nodes that serve it."""
-    return (model.tensor_parallel or pool.chips_per_node) * pool.nodes_per_replica
+    return model.tensor_parallel or pool.chips_per_replica
 
 
 def accelerator_exists(draft: Draft) -> Iterator[Problem]:
@@ -38,7 +38,10 @@ def tensor_parallel(draft: Draft) -> Iterator[Problem]:
     for name, model, pool in draft.placed():
         size = model.tensor_parallel
         place = ("models", name, "tensorParallel")
-        if size is None or size == pool.chips_per_node:
+        if size is None or size == pool.chips_per_replica:
+            continue
+        if pool.nodes_per_replica > 1:
+            yield problem(place, *_part_of_slice(size, model, pool))
             continue
         whole = f"remove it, or use {pool.chips_per_node}, the chips of one node of {model.accelerator}"
         if ACCELERATORS[pool.accelerator].vendor == "google":
@@ -56,6 +59,16 @@ def tensor_parallel(draft: Draft) -> Iterator[Problem]:
                 "the pods stay Pending, or chips stay idle",
                 f"use {' or '.join(str(n) for n in divisors)}",
             )
+
+
+def _part_of_slice(size: int, model: Model, pool: PoolShape) -> tuple[str, str, str]:
+    slice_chips = pool.chips_per_replica
+    nodes = f"{pool.nodes_per_replica} nodes of {pool.chips_per_node}"
+    return (
+        f"{size} is not the {slice_chips} chips of a slice of {model.accelerator} ({nodes})",
+        "each layer is split over a whole slice, and a slice serves one replica; the engine would not start",
+        f"remove it, or use {slice_chips}; for fewer chips choose a smaller topology",
+    )
 
 
 def demand(draft: Draft) -> Iterator[Problem]:
@@ -84,7 +97,7 @@ def demand(draft: Draft) -> Iterator[Problem]:
 
 def _sum(draft: Draft, name: str, pool: PoolShape) -> str:
     model = draft.config.models[name]
-    per_node = model.tensor_parallel or pool.chips_per_node
+    per_node = replica_chips(model, pool) // pool.nodes_per_replica
     machines = f" x {pool.nodes_per_replica} nodes" if pool.nodes_per_replica > 1 else ""
     replicas = "replica" if model.replicas == 1 else "replicas"
     return f"{model.replicas} {replicas}{machines} x {per_node} chips"

@@ -23,15 +23,16 @@ class Names:
 
     @property
     def computed(self) -> frozenset[str]:
-        """What only Google decides."""
+        """What only the cloud decides."""
         return self.outputs - self.inputs
 
 
 @cache
 def names(token: str) -> Names:
     """The names of a type such as `gcp:compute/network:Network`."""
-    _, module, name = token.split(":")
-    classes = {c.name: c for c in ast.parse(_source(module)).body if isinstance(c, ast.ClassDef)}
+    cloud, module, name = token.split(":")
+    source = _source(f"pulumi_{cloud}", module)
+    classes = {c.name: c for c in ast.parse(source).body if isinstance(c, ast.ClassDef)}
     arguments = classes[f"{name}Args"]
     given = _properties(arguments)
     return Names(
@@ -41,12 +42,12 @@ def names(token: str) -> Names:
     )
 
 
-def _source(module: str) -> str:
+def _source(sdk: str, module: str) -> str:
     """The SDK's file of `compute/routerNat`; file names follow Python's habit, `router_nat.py`."""
     service, _, resource = module.partition("/")
-    package = importlib.util.find_spec("pulumi_gcp")
+    package = importlib.util.find_spec(sdk)
     if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("pulumi-gcp is not installed; run `make install`")
+        raise ModuleNotFoundError(f"{sdk.replace('_', '-')} is not installed; run `make install`")
     directory = Path(package.submodule_search_locations[0]) / service
     plain = resource.replace("iAMMember", "iamMember").replace("IAMMember", "IamMember")
     file = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", plain).lower()

@@ -1,0 +1,216 @@
+"""What this machine, the backend and the stack file mean for an `up`. Pure: facts in, findings out."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+
+from components.clusters.gke.kubeconfig import PLUGIN
+from ops.preflight.local_facts import Backend, Package, Tools
+from ops.preflight.verdicts import Check, Finding, advice, failed, passed
+from stacks.config import Problem, StackConfig
+from stacks.config.errors import PREFIX
+
+_BOOTSTRAP = "docs/bootstrap-gcp.md"
+_SERVICES = ("gcpkms://", "awskms://", "azurekeyvault://", "hashivault://")
+# Of private networks (RFC 1918, RFC 4193); of this machine, nobody would write them down.
+_PRIVATE = tuple(
+    ipaddress.ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+# Issuers that answer only to who can be reached by the name.
+_ACME = ("letsencrypt", "letsencrypt-staging")
+
+
+def configuration(config: StackConfig, problems: tuple[Problem, ...]) -> Iterator[Finding]:
+    for problem in problems:
+        yield failed(f"{problem.wrong}; {problem.consequence}", problem.fix, problem.path)
+    if not problems:
+        models = f"{len(config.models)} model" + ("" if len(config.models) == 1 else "s")
+        yield passed(f"valid: {models} on a cluster of kind {config.cluster.kind}")
+
+
+def stack(name: str, set_: frozenset[str] | None, backend: Backend) -> Iterator[Finding]:
+    if set_ is None:
+        provider = " --secrets-provider=gcpkms://KEY" if backend.url.startswith("gs://") else ""
+        yield failed(f"{backend.url} has no stack {name}", f"run: pulumi stack init {name}{provider}")
+    else:
+        yield passed(f"{name} is in {backend.url}")
+
+
+def secrets(config: StackConfig, set_: frozenset[str] | None) -> Iterator[Finding]:
+    """That those which the configuration asks for are set; whether they are good is asked of whom they are for."""
+    gated = sorted(name for name, model in config.models.items() if model.gated)
+    wanted = {
+        "hfToken": f"the weights of {', '.join(gated)} need a licence" if gated else "",
+        "pullSecret": "platform.imagePullSecret is true" if config.platform.image_pull_secret else "",
+    }
+    there = set_ or frozenset()
+    for name, reason in wanted.items():
+        if reason and name not in there:
+            command = f"run: pulumi config set --secret {PREFIX}{name}"
+            end = " < config.json" if name == "pullSecret" else ""
+            yield failed(f"not set, but {reason}: downloads would be refused", command + end, name)
+        elif name in there:
+            yield passed("set, and encrypted" + (f"; {reason}" if reason else ""), name)
+    if not there and not any(wanted.values()):
+        yield passed("none is needed")
+
+
+def backend(config: StackConfig, found: Backend) -> Iterator[Finding]:
+    if found.url.startswith("file:"):
+        yield advice(
+            f"{found.url} is on this machine: nobody else can run this stack, and it is lost with the disk",
+            f"keep it in a bucket: pulumi login gs://BUCKET ({_BOOTSTRAP})",
+            "state",
+        )
+    elif found.refused:
+        yield failed(
+            f"{found.url} cannot be read: {found.refused}", f"make the bucket ({_BOOTSTRAP})", "state"
+        )
+    elif found.bucket is not None:
+        yield from _bucket(found.url, found.bucket)
+    else:
+        yield passed(found.url, "state")
+    yield _provider(found)
+
+
+def _bucket(url: str, bucket: Mapping[str, object]) -> Iterator[Finding]:
+    iam = bucket.get("iamConfiguration") or {}
+    assert isinstance(iam, Mapping)
+    name = url.removeprefix("gs://").split("/", 1)[0].split("?", 1)[0]
+    faults = {
+        "--versioning": not (bucket.get("versioning") or {}).get("enabled"),  # type: ignore[attr-defined]
+        "--uniform-bucket-level-access": not (iam.get("uniformBucketLevelAccess") or {}).get("enabled"),
+        "--public-access-prevention": iam.get("publicAccessPrevention") != "enforced",
+    }
+    flags = [flag for flag, missing in faults.items() if missing]
+    if flags:
+        yield advice(
+            f"{url} lacks {', '.join(flag.removeprefix('--') for flag in flags)}",
+            f"run: gcloud storage buckets update gs://{name} {' '.join(flags)}",
+            "state",
+        )
+    else:
+        yield passed(f"{url}: versioned, uniform access, never public", "state")
+
+
+def _provider(found: Backend) -> Finding:
+    if found.secrets.startswith(_SERVICES):
+        return passed(found.secrets, "encryption")
+    if found.secrets in ("", "default") and found.url.startswith("https://"):
+        return passed("by the service that keeps the state", "encryption")
+    return advice(
+        "secrets are encrypted with a passphrase, which everybody who runs the stack must know",
+        f"run: pulumi stack change-secrets-provider gcpkms://KEY ({_BOOTSTRAP})",
+        "encryption",
+    )
+
+
+def commands(config: StackConfig, tools: Tools) -> Iterator[Finding]:
+    if config.cluster.kind == "gke":
+        if tools.commands[PLUGIN]:
+            yield passed(tools.commands[PLUGIN] or "", PLUGIN)
+        else:
+            yield failed(
+                "it is not on PATH: nobody could log in to the cluster's API server",
+                f"run: gcloud components install {PLUGIN}, or install it by your system's packages",
+                PLUGIN,
+            )
+    for name, why in (("gcloud", "this command logs in with it"), ("kubectl", "people look with it")):
+        if tools.commands[name]:
+            yield passed(tools.commands[name] or "", name)
+        elif name == "kubectl" or config.cluster.kind == "gke":
+            yield advice(
+                f"it is not on PATH; `up` works without, but {why}", "install the Google Cloud CLI", name
+            )
+
+
+def versions(tools: Tools, packages: tuple[Package, ...]) -> Iterator[Finding]:
+    sdk = next((p.pinned for p in packages if p.name == "pulumi"), "")
+    if _numbers(tools.pulumi)[:1] != _numbers(sdk)[:1]:
+        yield failed(
+            f"the CLI is {tools.pulumi}, the program is written for {sdk}",
+            "install a Pulumi CLI of the same major version (https://www.pulumi.com/docs/install/)",
+            "pulumi",
+        )
+    elif _numbers(tools.pulumi) < _numbers(sdk):
+        yield advice(
+            f"the CLI is {tools.pulumi}, older than the SDK's {sdk}",
+            "update it: https://www.pulumi.com/docs/install/",
+            "pulumi",
+        )
+    else:
+        yield passed(f"{tools.pulumi}; the SDK is {sdk}", "pulumi")
+    other = [p for p in packages if p.installed != p.pinned]
+    if other:
+        listed = ", ".join(f"{p.name} {p.installed or 'missing'} (pinned {p.pinned})" for p in other)
+        yield advice(
+            f"here are {listed}; Pulumi's own environment may differ",
+            "run: pip install -r requirements-gcp.txt -r requirements-ops.txt",
+            "packages",
+        )
+    else:
+        yield passed(f"{len(packages)} as pinned", "packages")
+
+
+def plugins(tools: Tools, wanted: Mapping[str, str | None]) -> Iterator[Finding]:
+    for name, version in wanted.items():
+        if version is None:
+            yield failed(f"pulumi-{name} is not installed", "run: pip install -r requirements-gcp.txt", name)
+        elif version in tools.plugins.get(name, ()):
+            yield passed(version, name)
+        elif tools.acquires:
+            yield passed(f"{version}, which `up` fetches", name)
+        else:
+            yield failed(
+                f"{version} is not there, and fetching is switched off",
+                f"run: pulumi plugin install resource {name} {version}",
+                name,
+            )
+
+
+def dns(config: StackConfig, found: tuple[str, ...]) -> Iterator[Finding]:
+    gateway = config.gateway
+    if gateway.host is None:
+        yield passed("no host name is configured; the gateway answers at its address")
+        return
+    if not found:
+        waits = ""
+        if gateway.tls is not None and gateway.tls.issuer in _ACME:
+            waits = ": its certificate is not issued before, and the gateway does not answer by HTTPS"
+        yield advice(
+            f"{gateway.host} stands for no address yet{waits}",
+            "after the first `up`, add an A record with the output gateway_address",
+        )
+        return
+    private = [a for a in found if _private(a)]
+    if gateway.exposure == "public" and private:
+        yield advice(
+            f"{gateway.host} stands for {', '.join(private)}, and the gateway is public",
+            "after `up`, point it to the output gateway_address",
+        )
+    else:
+        yield passed(
+            f"{gateway.host} stands for {', '.join(found)}; compare it with gateway_address after `up`"
+        )
+
+
+def _private(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    return any(found.version == net.version and found in net for net in _PRIVATE)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("-")[0].split(".") if part.isdecimal())
+
+
+CHECKS = (
+    Check("configuration", ("config", "problems"), configuration),
+    Check("stack", ("stack", "set", "backend"), stack),
+    Check("secret", ("config", "set"), secrets),
+    Check("backend", ("config", "backend"), backend),
+    Check("command", ("config", "tools"), commands),
+    Check("version", ("tools", "packages"), versions),
+    Check("plugin", ("tools", "plugins"), plugins),
+    Check("host name", ("config", "addresses"), dns),
+)

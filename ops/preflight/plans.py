@@ -1,0 +1,43 @@
+"""Which facts are collected and which checks are made, by the kind of cluster. Another cloud is another row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ops.errors import OpsError
+from ops.preflight import local_checks, local_facts, web_checks, web_facts
+from ops.preflight.site import Site, explain
+from ops.preflight.verdicts import Check, Collector, Verdict, collect, judge
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked and judged for one kind of cluster, beside what every stack has; modules by name, not loaded yet."""
+
+    facts: str
+    checks: str
+
+
+PLANS: Mapping[str, Plan] = {
+    "gke": Plan("ops.preflight.google_facts", "ops.preflight.google_checks"),
+    "existing": Plan("ops.preflight.existing_facts", "ops.preflight.existing_checks"),
+}
+
+
+def verdicts(site: Site) -> list[Verdict]:
+    """Collect everything and judge it. OpsError where the configuration cannot be read, or has no plan."""
+    kind = site.config.cluster.kind
+    if kind not in PLANS:
+        raise OpsError(f"there are no checks for clusters of kind {kind} yet; there are: {', '.join(PLANS)}")
+    facts, checks = import_module(PLANS[kind].facts), import_module(PLANS[kind].checks)
+    collectors: dict[str, Collector] = {
+        **local_facts.COLLECTORS,
+        **web_facts.COLLECTORS,
+        **facts.COLLECTORS,
+    }
+    known: dict[str, Any] = collect(collectors, site, explain)
+    rows: tuple[Check, ...] = (*local_checks.CHECKS, *checks.CHECKS, *web_checks.CHECKS)
+    return judge(rows, known)

@@ -1,0 +1,95 @@
+"""What `vllm serve` does before it answers: loads weights, sizes its cache, compiles; in the words of its log.
+
+How long each takes, and whether it ends, is read from the rehearsal's faults (rehearsal/node/faults.py) at every look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehearsal.model_server.settings import Settings
+from rehearsal.node.faults import Faults, Stage
+
+TICK_SECONDS = 0.1
+TPU = "google.com/tpu"
+# What it says when it begins to compile, and when that is done, by the accelerator's resource.
+_COMPILING: Mapping[str, tuple[str, str]] = {
+    TPU: (
+        "Compiling the model with different input shapes.",
+        "Compiled the model with different input shapes in {:.2f} [secs].",
+    ),
+    "": ("Capturing CUDA graphs (decode, FULL)", "Graph capturing finished in {:.0f} secs, took 0.21 GiB"),
+}
+
+Look = Callable[[str], Stage]
+"""How a stage, by name, goes as things are now."""
+
+
+class Ended(Exception):
+    """It was asked to end before it served."""
+
+
+def look(environment: Mapping[str, str]) -> Look:
+    """What the node tells this server; without a node all goes well and at once."""
+    file, pod = environment.get("REHEARSAL_STAGES"), environment.get("REHEARSAL_POD", "")
+    return (lambda name: Faults(Path(file)).stage(pod, name)) if file else lambda _: Stage()
+
+
+@dataclass(frozen=True)
+class StartUp:
+    """The way of one server to its first answer; `stop` is set when it is asked to end."""
+
+    settings: Settings
+    stop: asyncio.Event
+    look: Look
+    accelerator: str = ""
+
+    async def run(self) -> None:
+        """Return when it may listen. Raises Ended; where a stage fails, the process ends as vLLM's would."""
+        shards, tokens = (
+            "Loading safetensors checkpoint shards:",
+            self.settings.blocks * self.settings.block_size,
+        )
+        _say(f"{shards}   0% Completed")
+        took = await self._through("load", self.settings.load_seconds)
+        _say(f"{shards} 100% Completed ({self.settings.names[0]})")
+        _say(f"Loading weights took {took:.2f} seconds")
+        _say(f"GPU KV cache size: {tokens:,} tokens")
+        begin, done = _COMPILING.get(self.accelerator, _COMPILING[""])
+        _say(begin)
+        _say(done.format(await self._through("compile", 0.0)))
+
+    async def _through(self, name: str, otherwise: float) -> float:
+        """Spend a stage's time; returns how long it was."""
+        began = time.monotonic()
+        while not (stage := self.look(name)).over(elapsed := time.monotonic() - began, otherwise):
+            await self._pause()
+        if stage.failure is not None:
+            _fail(stage)
+        return elapsed
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self.stop.wait(), TICK_SECONDS)
+        except TimeoutError:
+            return
+        raise Ended
+
+
+def _fail(stage: Stage) -> None:
+    if stage.out_of_memory:
+        # As the kernel does to a container that exceeds its limit.
+        os.kill(os.getpid(), signal.SIGKILL)
+    _say(f"RuntimeError: Engine core initialization failed. {stage.failure}")
+    sys.exit(1)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
