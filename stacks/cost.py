@@ -177,7 +177,7 @@ def _eks(config: StackConfig) -> Iterator[Item]:
         sku=system.machine_type,
         region=region,
         now=system.nodes,
-        most=system.max_nodes or 2 * system.nodes,
+        most=system.max_nodes or system.nodes,
         asleep=system.nodes,
     )
     for name, pool in sorted(cluster.accelerators.items()):

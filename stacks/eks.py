@@ -27,7 +27,7 @@ def eks_cluster_args(config: StackConfig) -> EksGpuClusterArgs:
         system=SystemPoolArgs(
             instance_type=cluster.system.machine_type,
             nodes=cluster.system.nodes,
-            max_nodes=cluster.system.max_nodes or 2 * cluster.system.nodes,
+            max_nodes=cluster.system.max_nodes or cluster.system.nodes,
         ),
         vpc_cidr=cluster.vpc_cidr,
         services_cidr=cluster.services,

@@ -57,6 +57,7 @@ def gke_cluster_args(config: StackConfig) -> GkeTpuClusterArgs:
         deletion_protection=cluster.deletion_protection,
         labels=dict(cluster.labels),
         google_gateway=config.gateway.kind == "gke",
+        shared_volumes=any(model.cache and model.cache.shared for model in config.models.values()),
         webhook_ports=webhook_ports(config),
         awake=config.power != "asleep",
     )

@@ -14,7 +14,7 @@ from rehearsal.model_server.api import Api
 from rehearsal.model_server.engine import Engine
 from rehearsal.model_server.group import Group
 from rehearsal.model_server.settings import Settings, parse
-from rehearsal.model_server.startup import Ended, StartUp, look
+from rehearsal.model_server.startup import Ended, StartUp, look, place
 
 
 async def serve(settings: Settings) -> int:
@@ -26,7 +26,7 @@ async def serve(settings: Settings) -> int:
     if group is not None:
         await group.form()
     try:
-        await StartUp(settings, stop, look(os.environ), os.environ.get("REHEARSAL_ACCELERATOR", "")).run()
+        await StartUp(settings, stop, look(os.environ), *place(os.environ)).run()
     except Ended:
         return 0
     context = None

@@ -19,6 +19,8 @@ from rehearsal.node.faults import Faults, Stage
 
 TICK_SECONDS = 0.1
 TPU = "google.com/tpu"
+# A file beside programs that are all there.
+COMPILED = "compiled"
 # What it says when it begins to compile, and when that is done, by the accelerator's resource.
 _COMPILING: Mapping[str, tuple[str, str]] = {
     TPU: (
@@ -42,14 +44,24 @@ def look(environment: Mapping[str, str]) -> Look:
     return (lambda name: Faults(Path(file)).stage(pod, name)) if file else lambda _: Stage()
 
 
+def place(environment: Mapping[str, str]) -> tuple[str, Path | None]:
+    """What this server runs on, and where it keeps what it compiles for it, if anywhere."""
+    kept = environment.get("VLLM_XLA_CACHE_PATH")
+    return environment.get("REHEARSAL_ACCELERATOR", ""), Path(kept) if kept else None
+
+
 @dataclass(frozen=True)
 class StartUp:
-    """The way of one server to its first answer; `stop` is set when it is asked to end."""
+    """The way of one server to its first answer; `stop` is set when it is asked to end.
+
+    `programs` is where it keeps what it compiles (VLLM_XLA_CACHE_PATH), for the next start.
+    """
 
     settings: Settings
     stop: asyncio.Event
     look: Look
     accelerator: str = ""
+    programs: Path | None = None
 
     async def run(self) -> None:
         """Return when it may listen. Raises Ended; where a stage fails, the process ends as vLLM's would."""
@@ -64,7 +76,17 @@ class StartUp:
         _say(f"GPU KV cache size: {tokens:,} tokens")
         begin, done = _COMPILING.get(self.accelerator, _COMPILING[""])
         _say(begin)
-        _say(done.format(await self._through("compile", 0.0)))
+        _say(done.format(await self._compile()))
+
+    async def _compile(self) -> float:
+        kept = self.programs / COMPILED if self.programs else None
+        if kept and kept.exists():
+            return 0.0
+        took = await self._through("compile", 0.0)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(self.settings.names[0])
+        return took
 
     async def _through(self, name: str, otherwise: float) -> float:
         """Spend a stage's time; returns how long it was."""

@@ -21,6 +21,8 @@ TICK_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 PULL_RETRY_SECONDS = 1.0
 # A program that cannot resolve a name would end at once; here it is not started.
+# A file beside weights that are all there.
+FETCHED = ".fetched"
 WAITING = {volumes.NotMountable: "ContainerCreating", Unresolved: "CrashLoopBackOff"}
 # KServe's init container that fetches the weights (pkg/credentials and pkg/webhook name it so).
 DOWNLOADER = "storage-initializer"
@@ -131,13 +133,28 @@ class PodWorker(threading.Thread):
         source, target = [*(running.spec.get("args") or ()), "", ""][:2]
         self._say(running, f"Copying contents of {source} to local")
         self._tell("Pending")
+        disk = self._disk(running, target)
         began = time.monotonic()
-        stage = self._through("download")
+        # What a volume holds whole is not fetched again, as by the hub's own client.
+        held = disk / FETCHED if disk else None
+        stage = Stage() if held and held.exists() else self._through("download")
         if stage.failure is not None:
             return replace(stage, failure=f"Storage initialization failed: {stage.failure}")
+        if held:
+            held.write_text(source)
         self._say(running, f"Successfully copied {source} to {target}")
         self._say(running, f"Model downloaded in {time.monotonic() - began} seconds.")
         return stage
+
+    def _disk(self, running: Running, path: str) -> Path | None:
+        """The volume of a claim at a path of a container, once it can be mounted; None where there is none."""
+        while True:
+            try:
+                return self._home.disk(running.spec, path)
+            except volumes.NotMountable as error:
+                running.waiting = {"reason": WAITING[type(error)], "message": str(error)}
+                self._tell("Pending")
+                self._pause(RETRY_SECONDS)
 
     def _pull(self, running: Running, staged: bool) -> None:
         """Find out what runs for the container's image, once it can be pulled; `staged`: in its own time."""

@@ -71,6 +71,10 @@ class Home:
 
         return volumes.mount(self.host.kube, self.pod, container, place.root, rewrite, self.host.volumes)
 
+    def disk(self, container: Manifest, path: str) -> Path | None:
+        """Where a claim that a container mounts at `path` is on this machine, if it does. Raises NotMountable."""
+        return volumes.disk_at(self.host.kube, self.pod, container, path, self.host.volumes)
+
     def launch(
         self, container: Manifest, program: images.Program, taken: dict[int, int]
     ) -> subprocess.Popen[bytes]:

@@ -54,6 +54,21 @@ def mount(
     return written
 
 
+def disk_at(kube: Kube, pod: Manifest, container: Manifest, path: str, disks: Path) -> Path | None:
+    """The directory of the claim that a container mounts at `path`; None where it mounts no claim there.
+
+    Raises NotMountable.
+    """
+    volumes = {v["name"]: v for v in pod["spec"].get("volumes", [])}
+    for entry in container.get("volumeMounts", []):
+        claim = volumes.get(entry["name"], {}).get("persistentVolumeClaim")
+        if claim and entry["mountPath"] == path:
+            disk = disks / _disk(kube, pod, claim["claimName"]) / entry.get("subPath", "")
+            disk.mkdir(parents=True, exist_ok=True)
+            return disk
+    return None
+
+
 def _disk(kube: Kube, pod: Manifest, claim: str) -> str:
     """The name of a claim's volume, once it is bound and, where its driver wants that, attached to the pod's node."""
     found = kube.get("v1", "PersistentVolumeClaim", claim, pod["metadata"]["namespace"])

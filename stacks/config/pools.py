@@ -70,5 +70,5 @@ class SystemPool(Strict):
     machine_type: Text = entry("Machine or instance type.")
     nodes: int = entry("Number of nodes. EKS needs two for cluster DNS.", 2, ge=1, unit="nodes")
     max_nodes: int | None = entry(
-        "Largest number of nodes.", None, ge=1, unit="nodes", derived="twice `nodes`"
+        "Largest number of nodes.", None, ge=1, unit="nodes", derived="twice `nodes` on GKE, `nodes` on EKS"
     )

@@ -67,6 +67,7 @@ def everything(raw: dict[str, Any]) -> None:
     """One of every kind of pool, and Google's gateway."""
     on_google(raw)
     raw["cluster"].update(copy.deepcopy(EVERYTHING))
+    raw["models"]["qwen2-5-3b"]["cache"] = {"size": "100Gi"}
 
 
 def args(change: Change = lambda raw: None) -> GkeTpuClusterArgs:

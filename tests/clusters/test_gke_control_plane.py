@@ -121,3 +121,13 @@ def test_maintenance_is_a_weekly_window_from_a_fixed_day(
         "end_time": end,
         "recurrence": f"FREQ=WEEKLY;BYDAY={by_day}",
     }
+
+
+def test_network_file_systems_have_their_driver_where_a_cache_is_shared() -> None:
+    def cached(shared: bool) -> Any:
+        cache = {"size": "100Gi", "shared": shared}
+        return cluster_inputs(args(lambda raw: raw["models"]["qwen2-5-3b"].update(cache=cache, replicas=1)))
+
+    driver = "gcp_filestore_csi_driver_config"
+    assert cached(True)["addons_config"][driver] == {"enabled": True}
+    assert driver not in cached(False)["addons_config"]

@@ -31,6 +31,13 @@ CASES = {
         "2 pods on 2 nodes cannot mount",
         "shared: true",
     ),
+    "cache for several nodes on a disk of one": (
+        "eks",
+        {"models/qwen/cache": {"size": "40Gi"}},
+        "models.qwen.cache.storageClass",
+        "a disk of one node",
+        "shared: false",
+    ),
     "cache smaller than the weights": (
         "existing",
         {"models/qwen/cache": {"size": "1Gi"}},

@@ -26,7 +26,7 @@ from rehearsal.progress import Progress
 from rehearsal.rehearsal import Rehearsal
 
 MODELS = "llm-platform:models"
-UP_SECONDS = 240
+UP_SECONDS = 600
 
 
 @dataclass(frozen=True)

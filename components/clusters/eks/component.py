@@ -146,7 +146,10 @@ class EksGpuCluster(Component):
         inputs = nodes.system_group(self._args.system)
         template = nodes.system_template(self._args.tags)
         subnets = list(network.private.values())
-        return self._group(nodes.SYSTEM, inputs, template, subnets, cluster, machines, after)
+        # Whatever may grow is the autoscaler's: EKS marks every group for it.
+        system = self._args.system
+        ignore = [AUTOSCALERS_OWN] if system.max_nodes > system.nodes else None
+        return self._group(nodes.SYSTEM, inputs, template, subnets, cluster, machines, after, ignore)
 
     def _gpu_group(
         self,

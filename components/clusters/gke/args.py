@@ -71,7 +71,8 @@ class GkeTpuClusterArgs:
 
     `google_gateway` turns on Google's Gateway API, whose definitions are then Google's. `webhook_ports`
     are the ports of the pods that the API server asks. `authorized_networks` may reach the API server by
-    address; empty closes that endpoint. Asleep (`awake` false), TPU pools keep no node that nobody needs.
+    address; empty closes that endpoint. `shared_volumes` brings the driver of network file systems. Asleep
+    (`awake` false), TPU pools keep no node that nobody needs.
     """
 
     project: str
@@ -89,6 +90,7 @@ class GkeTpuClusterArgs:
     deletion_protection: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     google_gateway: bool = False
+    shared_volumes: bool = False
     webhook_ports: tuple[int, ...] = ()
     awake: bool = True
 

@@ -42,7 +42,7 @@ def cluster_inputs(args: GkeTpuClusterArgs) -> dict[str, Any]:
         **_addresses(bool(args.authorized_networks)),
         **endpoints(args.dns_endpoint, args.authorized_networks),
         **_security(args),
-        **_operations(),
+        **_operations(args.shared_volumes),
     }
 
 
@@ -105,13 +105,14 @@ def _security(args: GkeTpuClusterArgs) -> dict[str, Any]:
     }
 
 
-def _operations() -> dict[str, Any]:
+def _operations(shared_volumes: bool) -> dict[str, Any]:
     return {
         "addons_config": {
             "http_load_balancing": {"disabled": False},
             "horizontal_pod_autoscaling": {"disabled": False},
             "gce_persistent_disk_csi_driver_config": {"enabled": True},
             "gcs_fuse_csi_driver_config": {"enabled": True},
+            **({"gcp_filestore_csi_driver_config": {"enabled": True}} if shared_volumes else {}),
         },
         # The profile holds for plain autoscaled pools as well: idle TPUs go sooner. No pool is made by itself.
         "cluster_autoscaling": {"enabled": False, "autoscaling_profile": "OPTIMIZE_UTILIZATION"},

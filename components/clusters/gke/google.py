@@ -21,6 +21,8 @@ APIS = (
     "secretmanager",
 )
 GATEWAY_APIS = ("certificatemanager", "networkservices")
+# Behind volumes that several nodes mount at once.
+VOLUME_APIS = ("file",)
 # The least that nodes work with: logs, metrics and autoscaling; images; streaming of images.
 NODE_ROLES = (
     "artifactregistry.reader",
@@ -49,7 +51,11 @@ def google_provider(name: str, args: GkeTpuClusterArgs, opts: pulumi.ResourceOpt
 
 def enable_apis(scope: Scope, args: GkeTpuClusterArgs) -> dict[str, pulumi.Resource]:
     """The APIs by their short names. They stay on at destroy: others in the project may use them."""
-    names = (*APIS, *GATEWAY_APIS) if args.google_gateway else APIS
+    names = (
+        *APIS,
+        *(GATEWAY_APIS if args.google_gateway else ()),
+        *(VOLUME_APIS if args.shared_volumes else ()),
+    )
     return {
         api: gcp.projects.Service(
             f"{scope.name}-api-{api}",

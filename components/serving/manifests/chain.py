@@ -201,7 +201,8 @@ def _connection(spec: ChainSpec) -> dict[str, Any]:
             "log_format": {"json_format": ACCESS_LOG},
         },
     }
-    mappers = [_said(), *(_mapper(refusal, spec.measure or "requests") for refusal in REFUSALS)]
+    said = _said("LE", 499, "invalid_request_error"), _said("GE", 500, "server_error")
+    mappers = [*said, *(_mapper(refusal, spec.measure or "requests") for refusal in REFUSALS)]
     return {
         "@type": f"{TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "access_log": [log],
@@ -218,18 +219,18 @@ def _socket() -> dict[str, Any]:
     return {"per_connection_buffer_limit_bytes": PROMPT_BYTES, "socket_options": options}
 
 
-def _said() -> dict[str, Any]:
-    """A refusal of the request program, which has named its code."""
+def _said(comparison: str, bound: int, kind: str) -> dict[str, Any]:
+    """A refusal of the request program, which has named its code; of statuses on one side of `bound`."""
     code = {"filter": METADATA, "path": [{"key": "code"}], "value": {"present_match": True}}
     spoken = {"metadata_filter": {"matcher": code, "match_if_key_not_found": False}}
     error = {
         "message": "%LOCAL_REPLY_BODY%",
-        "type": "invalid_request_error",
+        "type": kind,
         "code": f"%DYNAMIC_METADATA({METADATA}:code)%",
     }
     shape = {"json_format": {"error": error}, "content_type": "application/json"}
-    status = {"default_value": 499, "runtime_key": "llmp.refusal"}
-    own = {"status_code_filter": {"comparison": {"op": "LE", "value": status}}}
+    status = {"default_value": bound, "runtime_key": "llmp.refusal"}
+    own = {"status_code_filter": {"comparison": {"op": comparison, "value": status}}}
     return {"filter": {"and_filter": {"filters": [own, spoken]}}, "body_format_override": shape}
 
 

@@ -16,11 +16,10 @@ ACCOUNT = "000000000000"
 
 
 class ApiError(Refusal):
-    """A refusal of one of Amazon's services; `operation` is the call that it answered, "" for the usual one."""
+    """A refusal of one of Amazon's services, as the provider shows it."""
 
-    def __init__(self, code: str, message: str, status: int = 400, operation: str = ""):
+    def __init__(self, code: str, message: str):
         super().__init__(f"{code}: {message}")
-        self.status, self.operation = status, operation
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,6 @@ class Call(call.Call):
         """An id that nothing in the account ever had."""
         self.state.serial += 1
         return f"{prefix}-0{hashlib.sha256(f'{prefix} {self.state.serial}'.encode()).hexdigest()[:16]}"
-
-    def arn(self, service: str, rest: str) -> str:
-        """An ARN in the region; services without regions have their own makers."""
-        return f"arn:aws:{service}:{self.region}:{self.account}:{rest}"
 
     @property
     def tags(self) -> dict[str, str]:

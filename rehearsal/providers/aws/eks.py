@@ -242,7 +242,6 @@ def _entry_exists(call: Call) -> None:
         raise ApiError(
             "ResourceNotFoundException",
             "The specified principalArn could not be found. You must create an access entry first.",
-            404,
         )
 
 
@@ -331,7 +330,7 @@ def _one_identity(call: Call) -> None:
         if other != call.identity and wanted == [
             inputs[n] for n in ("clusterName", "namespace", "serviceAccount")
         ]:
-            raise ApiError("ResourceInUseException", f"Association already exists: {other}", 409)
+            raise ApiError("ResourceInUseException", f"Association already exists: {other}")
 
 
 KINDS = (

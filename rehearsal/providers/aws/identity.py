@@ -55,7 +55,7 @@ def _name_is_valid(call: Call) -> None:
 def _policy_exists(call: Call) -> None:
     policy = call.inputs["policyArn"]
     if policy.startswith(MANAGED) and not policy.rsplit("/", 1)[-1].startswith(("Amazon", "AWS", "Cloud")):
-        raise ApiError("NoSuchEntity", f"Policy {policy} does not exist or is not attachable.", 404)
+        raise ApiError("NoSuchEntity", f"Policy {policy} does not exist or is not attachable.")
 
 
 def _window(call: Call) -> None:

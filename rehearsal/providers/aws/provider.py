@@ -83,9 +83,7 @@ class Aws(CloudPlugin):
     def taken(self, call: Call) -> Refusal:
         service, what = call.kind.module.split("/")
         if service == "iam":
-            return ApiError(
-                "EntityAlreadyExists", f"{what.title()} with name {call.name} already exists.", 409
-            )
+            return ApiError("EntityAlreadyExists", f"{what.title()} with name {call.name} already exists.")
         if service == "cloudwatch":
             return ApiError("ResourceAlreadyExistsException", "The specified log group already exists")
         if service == "s3":
@@ -95,15 +93,14 @@ class Aws(CloudPlugin):
         return ApiError(
             "ResourceInUseException",
             f"{call.kind.title} already exists with name: {call.name or call.identity}",
-            409,
         )
 
     def in_use(self, call: Call, by: str) -> Refusal:
         service, _ = call.kind.module.split("/")
         if service == "iam":
-            return ApiError("DeleteConflict", "Cannot delete entity, must detach all policies first.", 409)
+            return ApiError("DeleteConflict", "Cannot delete entity, must detach all policies first.")
         if service == "eks":
-            return ApiError("ResourceInUseException", "Cluster has nodegroups attached", 409)
+            return ApiError("ResourceInUseException", "Cluster has nodegroups attached")
         if call.kind.module == GROUP:
             return ApiError("DependencyViolation", f"resource {call.identity} has a dependent object")
         what = call.kind.title.lower()
@@ -113,7 +110,7 @@ class Aws(CloudPlugin):
 
     def injected(self, entry: Mapping[str, Any]) -> Refusal:
         code = str(entry.get("code", "InternalFailure"))
-        return ApiError(code, str(entry.get("message", "injected")), int(entry.get("status", 500)))
+        return ApiError(code, str(entry.get("message", "injected")))
 
 
 def _titled(kind: Kind) -> str:

@@ -11,7 +11,7 @@ from rehearsal.cloud.machines import is_zone, region_of
 from rehearsal.cloud.project import SERVICE, Record
 from rehearsal.providers.cloud import call
 from rehearsal.providers.server import Refusal
-from rehearsal.providers.values import UNKNOWN, Properties
+from rehearsal.providers.values import Properties
 
 if TYPE_CHECKING:
     from rehearsal.providers.gcp.embedded import Embedded
@@ -111,8 +111,3 @@ class Call(call.Call):
 def path(reference: Any) -> str:
     """A reference without the address of the API in front."""
     return _LINK.sub("", reference) if isinstance(reference, str) else ""
-
-
-def known(value: Any) -> bool:
-    """Whether a preview knows the value."""
-    return value is not UNKNOWN
