@@ -61,15 +61,18 @@ toolchain: $(READY) ## build every tool that is not in the cache yet
 
 ##@ Development
 
-.PHONY: test test-fast test-long lint format golden docs check-docs
-test: $(READY) toolchain ## all tests but the long ones and those that need a cloud account
+.PHONY: test test-fast test-long test-stacks lint format golden docs check-docs
+test: $(READY) toolchain ## all tests but the long ones, whole stacks, and those that need a cloud account
 	@$(PY) -m pytest
 
 test-fast: $(READY) ## the tests that start no cluster
-	@$(PY) -m pytest -m "not rehearsed and not cloud and not long"
+	@$(PY) -m pytest -m "not rehearsed and not cloud and not long and not stacks"
 
 test-long: $(READY) toolchain ## the long tests: more faults, more load
 	@$(PY) -m pytest -m "long and not cloud"
+
+test-stacks: $(READY) toolchain ## whole stacks under changes and faults, three quarters of an hour (ONLY=tpu_changes: one module)
+	@$(PY) -m pytest -m "stacks and not cloud" $(if $(ONLY),tests/rehearsed/test_$(ONLY).py)
 
 lint: $(READY) check-docs ## check style and generated files
 	@$(PY) -m ruff check --quiet --output-format concise

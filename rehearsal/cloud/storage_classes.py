@@ -24,7 +24,8 @@ def storage_class(name: str, driver: str, default: bool = False, **parameters: s
         "kind": "StorageClass",
         "metadata": {"name": name, "annotations": {_DEFAULT: str(default).lower()}},
         "provisioner": driver,
-        "parameters": parameters,
+        # None at all where there are none: applied again, an empty map would be a change, which is forbidden.
+        **({"parameters": parameters} if parameters else {}),
         "volumeBindingMode": LATE,
         "allowVolumeExpansion": driver != LOCAL,
         "reclaimPolicy": "Delete",

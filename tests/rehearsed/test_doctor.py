@@ -23,7 +23,7 @@ from ops.state import State
 from rehearsal.stand_ins.autoscaler import event
 from tests.rehearsed.conftest import MODELS, Stack, eventually
 
-pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
+pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
 
 MODEL, HOME, DOOR = "qwen3-0-6b", "llm-models", "llm-gateway"
 SERVICE = ("serving.kserve.io/v1alpha2", "LLMInferenceService")

@@ -14,7 +14,7 @@ from components.core import labels, naming
 from rehearsal.cloud.project import Project
 from tests.rehearsed.conftest import Stack, chat, conditions, ends, eventually, kill
 
-pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
+pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
 MODEL, NAMESPACE = "qwen2-5-72b", "llm-models"
 SET = f"leaderworkerset.sigs.k8s.io/name={naming.group_set(MODEL)}"
 HOSTS = 4

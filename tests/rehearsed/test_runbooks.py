@@ -12,7 +12,7 @@ import pytest
 from tests.ops import doctor_pages as pages
 from tests.rehearsed.conftest import Stack
 
-pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
+pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
 
 RUN = {"kubectl", "python -m ops"}
 COMMANDS = [

@@ -26,7 +26,7 @@ from tests.rehearsed.conftest import (
     eventually,
 )
 
-pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
+pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
 
 MODEL, NAMESPACE, REPLICAS = "qwen2-5-3b", "llm-models", 3
 ACCESS = "llm-platform:access"

@@ -20,7 +20,7 @@ from rehearsal.cloud.project import Project
 from rehearsal.cloud.settings import Settings
 from tests.rehearsed.conftest import Client, Stack, conditions, eventually
 
-pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
+pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
 MODEL, NAMESPACE, REPLICAS = "qwen2-5-3b", "llm-models", 3
 POWER = "llm-platform:power"
 CHIPS = "google.com/tpu"

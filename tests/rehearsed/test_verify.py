@@ -17,7 +17,7 @@ from components.serving.manifests import verification
 from ops import cli
 from tests.rehearsed.conftest import MODELS, Stack, eventually
 
-pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
+pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
 
 MODEL, NAMESPACE = "qwen3-0-6b", "llm-models"
 HOST = "llm.example.com"
