@@ -106,7 +106,6 @@ def test_without_stock_the_watch_names_the_reason_and_up_goes_on_when_there_is_s
         outcome = tpu.finish(up)
         assert outcome.status == 0, outcome.output
     assert len(watched.lines("NO NODE")) == 1
-    assert watched.lines(f"{MODEL}: {REPLICAS} waiting for a node")
     (ready,) = watched.lines(f"{REPLICAS} ready")
     assert all(phase in ready for phase in ("node ", "download ", "image ", "load and compile "))
 
