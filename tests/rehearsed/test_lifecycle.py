@@ -92,7 +92,9 @@ def test_changed_replicas_replace_no_pod(stack):
         set_model(stack, replicas=replicas)
         outcome = stack.run("up")
         assert outcome.status == 0, outcome.output
-        assert set(outcome.changed()) <= ROLLED and MODEL in outcome.changed()
+        # A pool that gets full gets a program that makes room for rollouts, and loses it with its last spare place.
+        changed = {name for name in outcome.changed() if not name.startswith(f"{MODEL}-room")}
+        assert changed <= ROLLED and MODEL in changed
         now = eventually(
             lambda n=replicas: [u for u in serving(stack) if len(serving(stack)) == n], "the replicas"
         )
