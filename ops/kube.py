@@ -9,6 +9,7 @@ reason, so callers branch on `NotFound` or `AlreadyExists`, never on text.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
+from kubernetes.client import CoreV1Api
 from kubernetes.client.api_client import ApiClient
 from kubernetes.config import new_client_from_config, new_client_from_config_dict
+from kubernetes.stream import portforward
 
 from ops.errors import OpsError
 
@@ -141,6 +144,13 @@ class Kube:
         if response.status >= 400:
             raise _error(response)
         return response
+
+    def forwarded(self, pod: str, namespace: str, port: int, timeout: float) -> socket.socket:
+        """A connection to a port inside a pod, as of `kubectl port-forward`; ApiException where it is refused."""
+        ask = CoreV1Api(self._api).connect_get_namespaced_pod_portforward
+        line = portforward(ask, pod, namespace, ports=str(port), _request_timeout=timeout)
+        # A wrapper that refuses one option only; TLS needs the socket itself.
+        return line.socket(port)._socket
 
     def kind(self, api_version: str, kind: str) -> ResourceKind:
         """Look a kind up by discovery; asks the server again for kinds not seen so far."""

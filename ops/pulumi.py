@@ -77,6 +77,13 @@ class Pulumi:
             raise OpsError(f"the state of stack {self.stack} cannot be read:\n{answer.stderr.strip()}")
         return json.loads(answer.stdout)
 
+    def deployed(self) -> dict[str, Any]:
+        """The same for commands that make no sense without a stack. Raises OpsError that says how to get one."""
+        exported = self.export()
+        if exported is None:
+            raise OpsError(f"there is no stack {self.stack} in {self.backend}: bring it up with `up`")
+        return exported
+
     def opened(self) -> dict[str, Any]:
         """The stack's state with its secrets in the clear, for one who takes the one that he needs and drops the rest.
 

@@ -13,6 +13,7 @@ from stacks.config import EksCluster, GkeCluster, StackConfig
 from stacks.config.machines import TPU_MACHINES
 from stacks.config.pools import PoolShape
 from stacks.config.rules.pools import replica_chips
+from stacks.system_pool import system_pool
 
 # Google's NAT is billed for so many machines at most.
 NAT_MACHINES = 32
@@ -130,8 +131,8 @@ def _gke(config: StackConfig) -> Iterator[Item]:
     cluster = config.cluster
     if not isinstance(cluster, GkeCluster):
         raise TypeError(f"the cluster is of kind {cluster.kind}, not gke")
-    region, system = cluster.region, cluster.system
-    most = system.max_nodes or 2 * system.nodes
+    region, system = cluster.region, system_pool(cluster)
+    most = system.max_nodes
     yield Item(what="control plane", sku="gke-control-plane", region=region, now=1, most=1, asleep=1)
     family, _, vcpus = system.machine_type.rpartition("-")
     size = int(vcpus) if vcpus.isdigit() else 1
@@ -169,7 +170,7 @@ def _eks(config: StackConfig) -> Iterator[Item]:
     cluster = config.cluster
     if not isinstance(cluster, EksCluster):
         raise TypeError(f"the cluster is of kind {cluster.kind}, not eks")
-    region, system = cluster.region, cluster.system
+    region, system = cluster.region, system_pool(cluster)
     gateways = 1 if cluster.nat == "single" else len(cluster.zones)
     yield Item(what="control plane", sku="eks-control-plane", region=region, now=1, most=1, asleep=1)
     yield Item(
@@ -177,7 +178,7 @@ def _eks(config: StackConfig) -> Iterator[Item]:
         sku=system.machine_type,
         region=region,
         now=system.nodes,
-        most=system.max_nodes or system.nodes,
+        most=system.max_nodes,
         asleep=system.nodes,
     )
     for name, pool in sorted(cluster.accelerators.items()):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import util
 
-from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, Reader, SystemPoolArgs, longest_key
+from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, Reader, longest_key
 from stacks.config import EksCluster, Problem, StackConfig
 from stacks.config.eks import EksPool
 from stacks.config.errors import path_of
 from stacks.config.machines import GPU_MACHINES
 from stacks.cost import needed_nodes
+from stacks.system_pool import system_pool
 
 # Pulumi's name of the component, and with it the beginning of its parts' names.
 NAME = "cluster"
@@ -24,11 +25,7 @@ def eks_cluster_args(config: StackConfig) -> EksGpuClusterArgs:
         zones=cluster.zones,
         account=cluster.account_id,
         version=cluster.version,
-        system=SystemPoolArgs(
-            instance_type=cluster.system.machine_type,
-            nodes=cluster.system.nodes,
-            max_nodes=cluster.system.max_nodes or cluster.system.nodes,
-        ),
+        system=system_pool(cluster),
         vpc_cidr=cluster.vpc_cidr,
         services_cidr=cluster.services,
         nat_per_zone=cluster.nat == "per-zone",

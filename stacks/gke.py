@@ -10,13 +10,13 @@ from components.clusters.gke.args import (
     GkeTpuClusterArgs,
     MaintenanceArgs,
     NetworkArgs,
-    SystemPoolArgs,
     TpuPoolArgs,
     longest_key,
 )
 from stacks.config import Problem, StackConfig
 from stacks.config.errors import path_of
 from stacks.config.gke import GkeCluster, GkePool
+from stacks.system_pool import system_pool
 from stacks.translate import operators
 
 # Pulumi's name of the component, and with it the beginning of its parts' names.
@@ -37,11 +37,7 @@ def gke_cluster_args(config: StackConfig) -> GkeTpuClusterArgs:
         project=cluster.project,
         zone=cluster.zone,
         region=cluster.region,
-        system=SystemPoolArgs(
-            machine_type=cluster.system.machine_type,
-            nodes=cluster.system.nodes,
-            max_nodes=cluster.system.max_nodes or 2 * cluster.system.nodes,
-        ),
+        system=system_pool(cluster),
         network=_network(config, cluster),
         maintenance=MaintenanceArgs(
             days=cluster.maintenance.days,

@@ -60,10 +60,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Examine the stack, say what is found, and return the exit code."""
     stack = Pulumi(arguments.stack, arguments.project)
-    exported = stack.export()
-    if exported is None:
-        raise OpsError(f"there is no stack {stack.stack} in {stack.backend}: bring it up with `up`")
-    state = State.parse(exported)
+    state = State.parse(stack.deployed())
     if not state.objects:
         raise OpsError(f"nothing of stack {stack.stack} is in a cluster: run `up`")
     examined = list(examine(Collector(cluster.connect(state, arguments), state), arguments.model))

@@ -9,9 +9,7 @@ import ssl
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 
-from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
-from kubernetes.stream import portforward
 
 from ops.doctor.facts import MAIN
 from ops.errors import OpsError
@@ -35,13 +33,17 @@ def read(kube: Kube, pod: Manifest) -> str:
     scheme, port = _server(pod)
     address = (pod.get("status") or {}).get("podIP") or ""
     try:
-        near = bool(address) and ipaddress.ip_address(address).is_loopback
-        line = socket.create_connection((address, port), _SECONDS) if near else _forwarded(kube, pod, port)
-        with line:
+        with _line(kube, pod, address, port) as line:
             return _ask(_encrypted(line) if scheme == "https" else line, f"{address}:{port}")
     except (OSError, HTTPException, ApiException) as error:
         why = getattr(error, "reason", None) or error
         raise OpsError(f"{scheme}://{address}:{port}{PATH} of pod {pod['metadata']['name']}: {why}") from None
+
+
+def _line(kube: Kube, pod: Manifest, address: str, port: int) -> socket.socket:
+    if address and ipaddress.ip_address(address).is_loopback:
+        return socket.create_connection((address, port), _SECONDS)
+    return kube.forwarded(pod["metadata"]["name"], pod["metadata"]["namespace"], port, _SECONDS)
 
 
 def _server(pod: Manifest) -> tuple[str, int]:
@@ -50,15 +52,6 @@ def _server(pod: Manifest) -> tuple[str, int]:
     probe = (container.get("readinessProbe") or {}).get("httpGet") or {}
     port = probe.get("port", PORT)
     return str(probe.get("scheme", "HTTP")).lower(), port if isinstance(port, int) else PORT
-
-
-def _forwarded(kube: Kube, pod: Manifest, port: int) -> socket.socket:
-    meta = pod["metadata"]
-    api = CoreV1Api(kube._api)  # The client's own connection layer: credentials, proxies, certificates.
-    ask = api.connect_get_namespaced_pod_portforward
-    line = portforward(ask, meta["name"], meta["namespace"], ports=str(port), _request_timeout=_SECONDS)
-    # A wrapper that refuses one option only; TLS needs the socket itself.
-    return line.socket(port)._socket
 
 
 def _encrypted(line: socket.socket) -> socket.socket:

@@ -34,10 +34,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Follow one model after the other, and return the exit code."""
     stack = Pulumi(arguments.stack, arguments.project)
-    exported = stack.export()
-    if exported is None:
-        raise OpsError(f"there is no stack {stack.stack} in {stack.backend}: bring it up with `up`")
-    state = State.parse(exported)
+    state = State.parse(stack.deployed())
     known = models(state)
     chosen = [arguments.model] if arguments.model else list(known)
     if not chosen or chosen[0] not in known:

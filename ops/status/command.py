@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 
 from components.core.phases import NOTE
 from ops import cli, cluster, pulumi
-from ops.errors import OpsError
 from ops.pulumi import Pulumi
 from ops.recover import locks
 from ops.report import coloured, table
@@ -30,9 +29,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Look at everything, say what is found, and return the exit code."""
     stack = Pulumi(arguments.stack, arguments.project)
-    exported = stack.export()
-    if exported is None:
-        raise OpsError(f"there is no stack {stack.stack} in {stack.backend}: bring it up with `up`")
+    exported = stack.deployed()
     state = State.parse(exported)
     found = [_update(stack, state, exported)]
     if state.releases or state.objects:

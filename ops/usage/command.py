@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops import cli, cluster, pulumi
-from ops.errors import OpsError
 from ops.keys import settings
 from ops.pulumi import Pulumi
 from ops.report import table
@@ -91,10 +90,7 @@ def run(arguments: Namespace) -> int:
 def _pod_lines(arguments: Namespace) -> Iterable[str]:
     stack = Pulumi(arguments.stack, arguments.project)
     gateway = settings.read(stack).gateway
-    exported = stack.export()
-    if exported is None:
-        raise OpsError(f"there is no stack {stack.stack} in {stack.backend}: bring it up with `up`")
-    kube = cluster.connect(State.parse(exported), arguments)
+    kube = cluster.connect(State.parse(stack.deployed()), arguments)
     seconds = round(arguments.since.total_seconds()) if arguments.since else None
     return logs.of_pods(kube, gateway.namespace, gateway.name, seconds)
 

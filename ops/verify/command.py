@@ -130,10 +130,7 @@ def _bench(arguments: Namespace) -> Bench:
     unknown = sorted(set(arguments.model) - set(config.models))
     if unknown:
         raise OpsError(f"there is no model {unknown[0]!r}; models are {', '.join(sorted(config.models))}")
-    exported = stack.export()
-    if exported is None:
-        raise OpsError(f"there is no stack {stack.stack} in {stack.backend}: bring it up with `up`")
-    state = State.parse(exported)
+    state = State.parse(stack.deployed())
     kube, lacking = _cluster(state, arguments)
     found = doors.find(config.gateway, kube, state, _named(arguments), arguments.concurrent)
     gateway = config.gateway

@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from components.clusters.gke.args import Capacity, SystemPoolArgs, TpuPoolArgs, pool_name, pools_of
+from components.clusters.gke.args import Capacity, TpuPoolArgs, pool_name, pools_of
 from components.clusters.gke.pools import CAPACITIES, accelerator_pool, system_pool, tpu_pool, tpu_sizes
+from components.clusters.system import SystemPoolArgs
 from components.core import labels
 from stacks.config.machines import TPU_MACHINES, TPU_TOPOLOGIES, hosts
 

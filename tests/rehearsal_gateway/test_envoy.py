@@ -19,18 +19,20 @@ ALPHA = f"/{example.MODELS}/alpha/v1/completions"
 MODEL = {"x-gateway-model-name": f"publishers/{example.MODELS}/models/beta"}
 
 
+@pytest.fixture
+def key(rig: Rig) -> dict[str, str]:
+    return {"Authorization": f"Bearer {rig.signer.token()}"}
+
+
 @pytest.fixture(autouse=True)
-def as_it_was(rig: Rig, backends: dict[str, Backend]) -> Iterator[None]:
-    """Every test finds the platform unchanged."""
+def as_it_was(rig: Rig, proxy: Proxy, backends: dict[str, Backend], key: dict[str, str]) -> Iterator[None]:
+    """Every test finds the platform unchanged, and an Envoy that has heard of it."""
     yield
     for item in example.platform(rig.address, rig.signer):
         rig.controller.objects.put(item)
     rig.serve("beta-svc", backends["beta"].address)
-
-
-@pytest.fixture
-def key(rig: Rig) -> dict[str, str]:
-    return {"Authorization": f"Bearer {rig.signer.token()}"}
+    for path in (ALPHA, BETA):
+        eventually(lambda path=path: proxy.ask(path, **key).status == 200, f"{path} is back")
 
 
 def said(answer: Answer) -> str:

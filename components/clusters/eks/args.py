@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Literal
 
+from components.clusters.system import SystemPoolArgs
+
 Capacity = Literal["on-demand", "spot", "reservation"]
 Storage = Literal["instance-store", "ebs"]
 
@@ -37,15 +39,6 @@ class GpuPoolArgs:
     reservation: str | None = None
     storage: Storage = "instance-store"
     disk_gib: int = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class SystemPoolArgs:
-    """Machines for controllers and gateways: `nodes` at least and at first, `max_nodes` at most."""
-
-    instance_type: str
-    nodes: int
-    max_nodes: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from components.clusters.eks.args import GpuPoolArgs, SystemPoolArgs, pool_name
+from components.clusters.eks.args import GpuPoolArgs, pool_name
 from components.clusters.handle import AcceleratorPool
+from components.clusters.system import SystemPoolArgs
 from components.core import labels
 from components.core.accelerators import ACCELERATORS
 
@@ -105,7 +106,7 @@ def system_group(pool: SystemPoolArgs) -> Fragment:
     """The system node group's inputs but for cluster, role, subnets and launch template."""
     return {
         "ami_type": SYSTEM_AMI,
-        "instance_types": [pool.instance_type],
+        "instance_types": [pool.machine_type],
         "capacity_type": "ON_DEMAND",
         "scaling_config": {"min_size": pool.nodes, "desired_size": pool.nodes, "max_size": pool.max_nodes},
         "labels": {labels.POOL: SYSTEM},

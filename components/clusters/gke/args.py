@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from components.clusters.system import SystemPoolArgs
+
 Capacity = Literal["on-demand", "spot", "flex-start", "reservation"]
 
 # GKE's own limit for the names of clusters and node pools, and what Pulumi appends to make a name unique.
@@ -35,15 +37,6 @@ class TpuPoolArgs:
     reservation: str | None = None
     max_run_hours: int = 168
     disk_gib: int = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class SystemPoolArgs:
-    """Machines for controllers and gateways: `nodes` at least and at first, `max_nodes` at most."""
-
-    machine_type: str
-    nodes: int
-    max_nodes: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from components.clusters.gke.args import SystemPoolArgs, TpuPoolArgs, pool_name
+from components.clusters.gke.args import TpuPoolArgs, pool_name
 from components.clusters.handle import AcceleratorPool
+from components.clusters.system import SystemPoolArgs
 from components.core import labels
 from components.core.accelerators import ACCELERATORS
 
