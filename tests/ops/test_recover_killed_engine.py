@@ -31,7 +31,7 @@ from rehearsal.cluster.control_plane import ControlPlane
 from rehearsal.paths import Paths
 from rehearsal.processes import Processes
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 DEADLINE = 30.0

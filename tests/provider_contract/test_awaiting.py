@@ -14,7 +14,7 @@ import pytest
 from ops.kube import ApiError, Manifest
 from tests.provider_contract.conftest import Contract, Kubelet, Outcome, definition, deployment
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 SHORT = pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="2s", update="60s"))
 

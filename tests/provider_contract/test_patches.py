@@ -11,7 +11,7 @@ import pytest
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Kubelet, Outcome, definition, deployment
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 
 @dataclass(frozen=True)

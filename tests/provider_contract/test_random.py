@@ -14,7 +14,7 @@ import pytest
 
 from tests.provider_contract.conftest import Contract, Outcome
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -11,7 +11,7 @@ import pytest
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Outcome, definition
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 
 def config_map(name: str, namespace: str, **more: object) -> Manifest:

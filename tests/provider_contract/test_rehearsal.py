@@ -13,7 +13,7 @@ import yaml
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Outcome
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 METADATA = """apiVersion: v2
 name: far-away

@@ -17,7 +17,7 @@ import pytest
 from ops.kube import Manifest
 from tests.provider_contract.conftest import Contract, Outcome
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 CONFIG_MAP = """apiVersion: v1
 kind: ConfigMap

@@ -12,7 +12,7 @@ import yaml
 
 from tests.provider_contract.conftest import CONTEXT, Contract, Outcome
 
-pytestmark = pytest.mark.rehearsed
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 
 def config_map(name: str, provider: k8s.Provider) -> k8s.core.v1.ConfigMap:

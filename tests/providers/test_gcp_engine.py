@@ -22,6 +22,7 @@ from tests.support.simulated_google import Google
 
 pytestmark = [
     pytest.mark.rehearsed,
+    pytest.mark.long,
     # The SDK warns about deprecated classes of its own whenever the package they are in is loaded.
     pytest.mark.filterwarnings("ignore:gcp[.]:DeprecationWarning"),
 ]
