@@ -23,9 +23,13 @@ import yaml
 from pulumi import automation
 
 from rehearsal.paths import CHECKOUT, Paths, stack_file
+from stacks.config import load_stack_file
+from stacks.config.load import wanted_secrets
 
 PROJECT = "llm-platform"
 PASSPHRASE = "rehearsal"
+# Secrets whose form is checked.
+PLACEHOLDERS = {"pullSecret": '{"auths": {}}'}
 LAUNCHER = """#!/bin/sh
 PYTHONPATH="{checkout}" exec "{python}" -m {module} "$@"
 """
@@ -35,6 +39,7 @@ COMMANDS = {
     "ray": "rehearsal.model_server.ray",
     "proxyv2": "rehearsal.gateway",
     "pod-python": "rehearsal.stand_ins.pod_python",
+    "pod-fetcher": "rehearsal.storage_initializer",
     "gcloud": "rehearsal.cloud.gcloud",
     "gke-gcloud-auth-plugin": "rehearsal.cloud.auth_plugin",
     "aws": "rehearsal.cloud.aws_cli",
@@ -82,7 +87,7 @@ def copy_stack(paths: Paths, stack: str, artifacts: Path) -> dict[str, Any]:
     """Copy the project and stack files to the private work directory; returns the stack's config.
 
     The copy differs in one point: charts and manifests come from `artifacts`, as
-    for any site without internet. `overrides.yaml` beside it, if a test or a user
+    for any site without internet. It keeps the secrets that were set in it. `overrides.yaml` beside it, if a test or a user
     put one there, is laid over the stack's config.
     """
     shutil.copy(CHECKOUT / "Pulumi.yaml", paths.work / "Pulumi.yaml")
@@ -97,6 +102,7 @@ def copy_stack(paths: Paths, stack: str, artifacts: Path) -> dict[str, Any]:
     # The engine keeps the salt of its encryption in this file; a new copy must not lose it.
     kept = yaml.safe_load(target.read_text()) if target.exists() else {}
     salt = {k: v for k, v in kept.items() if k == "encryptionsalt"}
+    config |= {k: v for k, v in kept.get("config", {}).items() if isinstance(v, dict) and "secure" in v}
     target.write_text(yaml.safe_dump({**settings, **salt}))
     return config
 
@@ -110,9 +116,20 @@ def run(operation: str, stack_name: str, events: Path | None, arguments: Mapping
         program=lambda: runpy.run_path(str(CHECKOUT / "__main__.py"), run_name="__main__"),
         opts=automation.LocalWorkspaceOptions(work_dir=str(paths.work)),
     )
+    _set_secrets(stack, paths, stack_name)
     if events is not None:
         arguments = {**arguments, "on_event": lambda event: record(event, events)}
     getattr(stack, operation)(on_output=lambda line: print(line, flush=True), color="never", **arguments)
+
+
+def _set_secrets(stack: automation.Stack, paths: Paths, name: str) -> None:
+    """Set the secrets that the stack asks for, as its user would: with what opens every door here and none elsewhere."""
+    file = paths.work / f"Pulumi.{name}.yaml"
+    config, there = load_stack_file(file), yaml.safe_load(file.read_text())["config"]
+    for key in wanted_secrets(config):
+        if f"{PROJECT}:{key}" not in there:
+            value = PLACEHOLDERS.get(key, "rehearsal")
+            stack.set_config(f"{PROJECT}:{key}", automation.ConfigValue(value=value, secret=True))
 
 
 def record(event: automation.events.EngineEvent, file: Path) -> None:

@@ -1,5 +1,7 @@
 """`python -m ops preflight` in a rehearsal: before anything else runs, with the simulated Google on loopback.
 
+AWS is asked by its command line, for which a stand-in is on PATH; the rest of the web is asked on loopback as well.
+
 A stack that makes its own cluster needs no control plane for it, only the Pulumi CLI, the private copy of the
 stack file and the simulated APIs; `make up` goes on from there, or `make down` removes it.
 """
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING
 import yaml
 
 from rehearsal import engine, keys, toolchain
-from rehearsal.cloud import google_api
+from rehearsal.cloud import aws_questions, google_api
 from rehearsal.paths import stack_file
 from rehearsal.processes import ProcessFailed
 from stacks.config import load_stack_file
+from stacks.config.load import wanted_secrets
 
 if TYPE_CHECKING:
     from rehearsal.rehearsal import Rehearsal
@@ -53,17 +56,29 @@ def _prepare(rehearsal: Rehearsal, stack: str) -> None:
 
 
 def _make_stack(rehearsal: Rehearsal, stack: str) -> None:
-    """What `pulumi stack init` is for a user; `up` finds it there."""
-    made = subprocess.run(
-        [rehearsal.paths.bin / "pulumi", "stack", "select", stack, "--create", "--non-interactive"],
+    """What `pulumi stack init` is for a user, with the secrets that the stack asks for; `up` finds both there."""
+    _pulumi(rehearsal, "stack", "select", stack, "--create")
+    file = rehearsal.paths.work / f"Pulumi.{stack}.yaml"
+    there = yaml.safe_load(file.read_text())["config"]
+    for name in wanted_secrets(rehearsal.config(stack)):
+        if (key := f"{engine.PROJECT}:{name}") not in there:
+            given = engine.PLACEHOLDERS.get(name, "rehearsal")
+            _pulumi(rehearsal, "config", "set", "--secret", key, "--stack", stack, given=given)
+
+
+def _pulumi(rehearsal: Rehearsal, *arguments: str, given: str = "") -> None:
+    done = subprocess.run(
+        [rehearsal.paths.bin / "pulumi", *arguments, "--non-interactive"],
+        input=given,
         env=rehearsal.environment(),
         cwd=rehearsal.paths.work,
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode:
-        raise ProcessFailed(f"the stack could not be made in the rehearsal's state:\n{made.stderr.strip()}")
+    if done.returncode:
+        what = f"`pulumi {' '.join(arguments[:2])}` failed in the rehearsal's state"
+        raise ProcessFailed(f"{what}:\n{done.stderr.strip()}")
 
 
 def _artifacts(rehearsal: Rehearsal, stack: str) -> Path:
@@ -84,7 +99,15 @@ def google(rehearsal: Rehearsal, arguments: Sequence[str]) -> dict[str, str]:
         google_api.forget(root)
         program = [sys.executable, "-m", "rehearsal.cloud.google_api"]
         processes.start(PROCESS, program, engine.environment(rehearsal.paths))
-    return google_api.environment(_address(rehearsal))
+    return {**google_api.environment(_address(rehearsal)), **_account(rehearsal, arguments)}
+
+
+def _account(rehearsal: Rehearsal, arguments: Sequence[str]) -> dict[str, str]:
+    """A variable with the only account that the stack allows, whose credentials the simulated provider has as well."""
+    stack = arguments[arguments.index("--stack") + 1] if "--stack" in arguments else ""
+    file = rehearsal.paths.work / f"Pulumi.{stack}.yaml"
+    allowed = getattr(rehearsal.config(stack).cluster, "account_id", None) if file.exists() else None
+    return {aws_questions.ALLOWED: allowed} if allowed else {}
 
 
 def _has_google(rehearsal: Rehearsal) -> bool:

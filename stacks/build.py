@@ -11,7 +11,7 @@ import pulumi
 from components.platform.artifacts import ArtifactError, resolve
 from components.platform.lock import load_lock
 from components.platform.platform import manifests_of, releases_of
-from stacks import translate
+from stacks import memory, storage, translate
 from stacks.config import ConfigError, Problem, Secrets, StackConfig, from_pulumi
 from stacks.config.errors import path_of
 from stacks.config.kubeconfig import kubeconfig_paths, server_of
@@ -51,7 +51,8 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
         _check_kubeconfig(config)
     if pulumi.runtime.is_dry_run() and config.models:
         # Outputs show in a preview only where they change, and what a change takes is mostly as it was.
-        pulumi.log.info(announcement(config))
+        said = (announcement(config), memory.announcement(config), storage.announcement(config))
+        pulumi.log.info("\n".join(filter(None, said)))
     lock = load_lock()
     managed, provided = translate.operators(config)
     charts = (spec.name for spec in releases_of(managed, translate.kserve_args(config)))
@@ -69,6 +70,7 @@ def build(config: StackConfig, secrets: Secrets) -> dict[str, Any]:
         "load_budgets_seconds": {name: m.load_budget_seconds for name, m in sorted(config.models.items())},
         **({} if cluster.kubeconfig is None else {"kubeconfig": cluster.kubeconfig}),
         "rollouts": {name: str(plan) for name, plan in rollouts(config).items()},
+        "memory": memory.memory(config),
         "power": config.power,
         "estimate": summary(config),
         "time_to_ready": translate.time_to_ready(config),

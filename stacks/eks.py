@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import util
 
-from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, Reader, longest_key
+from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, longest_key
 from stacks.config import EksCluster, Problem, StackConfig
 from stacks.config.eks import EksPool
 from stacks.config.errors import path_of
 from stacks.config.machines import GPU_MACHINES
 from stacks.cost import needed_nodes
+from stacks.storage import readers
 from stacks.system_pool import system_pool
 
 # Pulumi's name of the component, and with it the beginning of its parts' names.
@@ -33,7 +34,7 @@ def eks_cluster_args(config: StackConfig) -> EksGpuClusterArgs:
         admin_roles=cluster.admin_roles,
         viewer_roles=cluster.viewer_roles,
         bucket=cluster.bucket,
-        readers=_readers(config, cluster),
+        readers=readers(config),
         deletion_protection=cluster.deletion_protection,
         tags=dict(cluster.tags),
         accelerators={key: _pool(config, key) for key in sorted(cluster.accelerators)},
@@ -45,18 +46,6 @@ def _eks(config: StackConfig) -> EksCluster:
     if not isinstance(config.cluster, EksCluster):
         raise TypeError(f"the cluster is of kind {config.cluster.kind}, not eks")
     return config.cluster
-
-
-def _readers(config: StackConfig, cluster: EksCluster) -> tuple[Reader, ...]:
-    """The accounts of models whose weights are in the bucket; a model's account has its name."""
-    if cluster.bucket is None:
-        return ()
-    mine = f"s3://{cluster.bucket}/"
-    return tuple(
-        Reader(namespace=model.namespace, account=name)
-        for name, model in sorted(config.models.items())
-        if model.uri.startswith(mine)
-    )
 
 
 def _pool(config: StackConfig, key: str) -> GpuPoolArgs:
@@ -72,6 +61,7 @@ def _pool(config: StackConfig, key: str) -> GpuPoolArgs:
         max_nodes=pool.max_nodes,
         needed=needed_nodes(config, key),
         capacity=pool.capacity,
+        keep=pool.keep,
         reservation=pool.reservation.id if pool.reservation else None,
         storage=pool.storage,
         disk_gib=pool.disk_gib,

@@ -14,13 +14,14 @@ from components.platform.lock import Lock
 from components.platform.platform import Platform, PlatformArgs, PlatformHandle
 from components.serving.gateway import InferenceGateway, InferenceGatewayArgs
 from components.serving.handle import GatewayHandle, NamespaceHandle
-from components.serving.isolation import ModelNamespace, ModelNamespaceArgs
+from components.serving.isolation import ModelNamespace, ModelNamespaceArgs, StoreKeys
 from components.serving.model_service import ModelService, ModelServiceArgs
 from components.serving.monitoring import Monitoring, MonitoringArgs
 from components.serving.rollouts import RoomMaker, RoomMakerArgs
-from stacks import eks, gke, translate
+from components.serving.weights import WeightsClaim, WeightsClaimArgs
+from stacks import eks, gke, storage, translate
 from stacks.config import EksCluster, Secrets, StackConfig
-from stacks.rollouts import rollout
+from stacks.namespaces import credential, limits_spec, quota_spec, team_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +91,8 @@ def build_serving(
         after=(*cluster.ready, *platform.gateway),
     )
     gateway = InferenceGateway("gateway", args, on(cluster)).handle
-    homes = {
-        name: _namespace(name, config, secrets, cluster, platform) for name in translate.namespaces(config)
-    }
+    homes = _namespaces(config, secrets, cluster, platform, lock)
+    claims = _claims(config, cluster, homes, lock)
     urls = {}
     for name, model in sorted(config.models.items()):
         model_args = ModelServiceArgs(
@@ -102,10 +102,10 @@ def build_serving(
             tls=platform.tls,
             monitoring=scraper,
             request_timeout_seconds=model.request_timeout_seconds,
-            after=(*cluster.ready, *platform.ready),
+            after=(*cluster.ready, *platform.ready, *claims.get(storage.claim_of(model), ())),
         )
         urls[name] = ModelService(name, model_args, on(cluster)).url
-        if rollout(config, name).in_place:
+        if translate.needs_room(name, config):
             room = RoomMakerArgs(
                 model=name, namespace=homes[model.namespace], image=lock.images["python"].pinned
             )
@@ -116,16 +116,56 @@ def build_serving(
     return Serving(gateway=gateway, urls=urls)
 
 
-def _namespace(
-    name: str, config: StackConfig, secrets: Secrets, cluster: ClusterHandle, platform: PlatformHandle
-) -> NamespaceHandle:
-    args = ModelNamespaceArgs(
-        namespace=name,
-        gateway=config.gateway.name,
-        hf_token=secrets.hf_token,
-        pull_secret=secrets.pull_secret if config.platform.image_pull_secret else None,
-        after=cluster.ready,
-        spans_hosts=translate.spans_hosts(name, config),
-        platform=platform.ready,
-    )
-    return ModelNamespace(f"namespace-{name}", args, on(cluster)).handle
+def _namespaces(
+    config: StackConfig, secrets: Secrets, cluster: ClusterHandle, platform: PlatformHandle, lock: Lock
+) -> dict[str, NamespaceHandle]:
+    """The namespaces of the models; each credential is read once for all of them."""
+    sources = config.secrets
+    login = secrets.pull_secret if config.platform.image_pull_secret else None
+    token = credential("hfToken", secrets.hf_token, sources.hf_token, cluster)
+    pull = credential("pullSecret", login, sources.pull_secret, cluster)
+    homes = {}
+    for name in translate.namespaces(config):
+        args = ModelNamespaceArgs(
+            namespace=name,
+            gateway=config.gateway.name,
+            hf_token=token,
+            pull_secret=pull,
+            store_keys=_store_keys(name, config, secrets),
+            quota=quota_spec(name, config),
+            limits=limits_spec(name, config),
+            team=team_spec(name, config),
+            after=cluster.ready,
+            spans_hosts=translate.spans_hosts(name, config),
+            picker_image=lock.images["endpoint-picker"].pinned if translate.picks(name, config) else None,
+            runtime=translate.serving_runtime(name, config, lock),
+            platform=platform.ready,
+        )
+        homes[name] = ModelNamespace(f"namespace-{name}", args, on(cluster)).handle
+    return homes
+
+
+def _store_keys(name: str, config: StackConfig, secrets: Secrets) -> StoreKeys | None:
+    """The access key for a namespace's downloads; None where it shows none of the stack's own."""
+    store = storage.own_store(config)
+    access, secret = secrets.store_access_key, secrets.store_secret_key
+    if store is None or access is None or secret is None or not storage.uses_keys(config, name):
+        return None
+    return StoreKeys(store=store, access_key=access, secret_key=secret)
+
+
+def _claims(
+    config: StackConfig, cluster: ClusterHandle, homes: dict[str, NamespaceHandle], lock: Lock
+) -> dict[storage.ClaimKey | None, tuple[pulumi.Resource, ...]]:
+    """The claims that the models' entries describe, and what has to be done before one of them is read."""
+    made = {}
+    for key, name in storage.owners(config).items():
+        home = homes[config.models[name].namespace]
+        args = WeightsClaimArgs(
+            claim=storage.claim_spec(name, config),
+            namespace=home,
+            fill=storage.fill_spec(name, config, cluster.accelerators, lock, home),
+            after=cluster.ready,
+        )
+        made[key] = WeightsClaim(f"{name}-weights", args, on(cluster)).ready
+    return made

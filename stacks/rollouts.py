@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from components.serving.manifests.rollout import Rollout
-from stacks.config import Model, StackConfig
-from stacks.config.pools import PoolShape
-from stacks.config.rules.pools import replica_chips
+from stacks.config import StackConfig
+from stacks.config.plans import rollout
 
-
-def rollout(config: StackConfig, name: str) -> Rollout:
-    """How one model's replicas are replaced while the stack is awake."""
-    model = config.models[name]
-    shape = config.cluster.accelerators[model.accelerator].shape()
-    return _rollout(model, shape, spare=_spare(config, model.accelerator, shape))
+__all__ = ["announcement", "rollout", "rollouts"]
 
 
 def rollouts(config: StackConfig) -> dict[str, Rollout]:
@@ -31,20 +25,3 @@ def announcement(config: StackConfig) -> str:
     for name, plan in rollouts(config).items():
         alike.setdefault(str(plan), []).append(name)
     return "\n".join(f"a change of {', '.join(names)} {says}" for says, names in alike.items())
-
-
-def _rollout(model: Model, shape: PoolShape, spare: bool) -> Rollout:
-    return Rollout(
-        replicas=model.replicas,
-        spare=spare,
-        hosts=shape.nodes_per_replica,
-        budget_seconds=model.load_budget_seconds,
-    )
-
-
-def _spare(config: StackConfig, accelerator: str, shape: PoolShape) -> bool:
-    """Whether a pool has room for what starts beside the old replicas when all its models change at once."""
-    there = [model for model in config.models.values() if model.accelerator == accelerator]
-    plans = [(model, _rollout(model, shape, spare=True)) for model in there]
-    wanted = sum((plan.replicas + plan.surge) * replica_chips(model, shape) for model, plan in plans)
-    return wanted <= shape.max_nodes * shape.chips_per_node

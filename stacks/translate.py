@@ -10,6 +10,7 @@ from components.clusters.handle import AcceleratorPool
 from components.core import phases
 from components.core.accelerators import ACCELERATORS, Accelerator
 from components.core.manifest import drop_none
+from components.core.services import kind_of
 from components.platform.artifacts import ArtifactSource
 from components.platform.kserve import KServeArgs
 from components.platform.lock import Lock
@@ -26,10 +27,13 @@ from components.serving.manifests.lua import LuaAccess, LuaModel, LuaTenant, req
 from components.serving.manifests.monitoring import ModelTarget, MonitoringSpec
 from components.serving.manifests.network_policy import Peer
 from components.serving.manifests.rollout import grace_seconds
+from components.serving.manifests.serving_runtime import NAME as RUNTIME
+from components.serving.manifests.serving_runtime import RuntimeSpec
 from components.serving.manifests.token_limits import LimitsSpec
 from stacks.config import Access, ExistingCluster, Model, StackConfig
 from stacks.config.existing import ExistingAccelerator
 from stacks.rollouts import rollout
+from stacks.storage import filling, store
 
 # The platform's operators by their keys in the configuration.
 _OPERATORS = {
@@ -173,6 +177,7 @@ def monitoring_spec(config: StackConfig) -> MonitoringSpec | None:
                 pooled=model.routing != "none",
                 running=config.power != "asleep" and model.replicas > 0,
                 load_budget_seconds=model.load_budget_seconds,
+                kind=kind_of(model.runtime),
             )
             for name, model in sorted(config.models.items())
         ),
@@ -289,6 +294,28 @@ def spans_hosts(namespace: str, config: StackConfig) -> bool:
     return any(pools[model.accelerator].shape().nodes_per_replica > 1 for model in here)
 
 
+def picks(namespace: str, config: StackConfig) -> bool:
+    """Whether an endpoint picker runs for one of the namespace's models."""
+    here = (model for model in config.models.values() if model.namespace == namespace)
+    return any(model.routing != "none" for model in here)
+
+
+def serving_runtime(namespace: str, config: StackConfig, lock: Lock) -> RuntimeSpec | None:
+    """What the namespace's models that name a runtime share; None where none does."""
+    here = (model for model in config.models.values() if model.namespace == namespace)
+    return _runtime(namespace, lock) if any(model.runtime for model in here) else None
+
+
+def _runtime(namespace: str, lock: Lock) -> RuntimeSpec:
+    # The image of the lock file that has the runtime's name.
+    return RuntimeSpec(namespace=namespace, image=lock.images[RUNTIME].pinned)
+
+
+def needs_room(name: str, config: StackConfig) -> bool:
+    """Whether nobody but a program of ours can make room for a change of the model (docs/adr/0010)."""
+    return config.models[name].runtime is None and rollout(config, name).in_place
+
+
 def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPool], lock: Lock) -> ModelSpec:
     """One model on its pool; asleep it keeps everything but its replicas."""
     model = config.models[name]
@@ -296,6 +323,7 @@ def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPo
     accelerator = pool.accelerator
     resources = model.resources
     image = model.image or lock.images[accelerator.image_key].pinned
+    plan = rollout(config, name)
     return ModelSpec(
         name=name,
         namespace=model.namespace,
@@ -314,13 +342,17 @@ def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPo
         memory=resources.memory if resources else None,
         ephemeral_storage=resources.ephemeral_storage if resources else None,
         load_budget_seconds=model.load_budget_seconds,
-        starts=rollout(config, name).starts,
+        starts=plan.starts,
         grace_seconds=grace_seconds(model.request_timeout_seconds),
         routing=model.routing,
         pickers=model.pickers,
         picker_fails_open=model.picker_failure_mode == "open",
         run_as_root=accelerator.run_as_root,
         cache=_cache(name, model, pool, image),
+        store=store(config, model.uri),
+        weights=filling(config, model),
+        runtime=_runtime(model.namespace, lock) if model.runtime else None,
+        strategy=plan.strategy if model.runtime else None,
     )
 
 

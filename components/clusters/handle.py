@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,7 +35,8 @@ class ClusterHandle:
     `provider` is the one Kubernetes provider of the cluster. `ready` are resources that must exist
     before pods can run; the provider itself depends on what the API needs to be usable.
     `description` names the cluster for people; `kubeconfig` is secret, and None where the user has his own.
-    `name` is the cloud's name of a cluster that the stack makes.
+    `name` is the cloud's name of a cluster that the stack makes. `read_secret` reads the text of a secret in the
+    cloud's own store, by its name there; None where the stack has no provider of a cloud.
     """
 
     provider: pulumi.ProviderResource
@@ -45,3 +46,4 @@ class ClusterHandle:
     ready: tuple[pulumi.Resource, ...] = ()
     kubeconfig: pulumi.Output[str] | None = None
     name: pulumi.Output[str] | None = None
+    read_secret: Callable[[str], pulumi.Output[str]] | None = None

@@ -34,6 +34,16 @@ def workload_service(model: str) -> str:
     return f"{model}-kserve-workload-svc"
 
 
+def predictor(model: str) -> str:
+    """The Deployment of an InferenceService, and the Service in front of its pods (`constants.PredictorServiceName`)."""
+    return f"{model}-predictor"
+
+
+def filler(model: str) -> str:
+    """What fills the claim of a model: account, policy, program and, with a hash at its end, the job."""
+    return f"{model}-fill"
+
+
 def inference_pool(model: str) -> str:
     """The InferencePool of a model (`scheduler.go`)."""
     return f"{model}-inference-pool"

@@ -20,6 +20,11 @@ NAMESPACE = "kserve"
 CRD, RESOURCES = "kserve-crd", "kserve-resources"
 LLM_CRD, LLM_RESOURCES = "kserve-llmisvc-crd", "kserve-llmisvc-resources"
 PRESETS = "kserve-runtime-configs"
+# Of the download into an InferenceService's pods: KServe's 1 GiB is too little for the page cache of many gigabytes. An
+# LLMInferenceService says it itself.
+DOWNLOAD_LIMITS = {"cpu": "2", "memory": "8Gi"}
+# What KServe would write into every InferenceService that leaves it out: a processor and 2 GiB, for any engine.
+_NO_DEFAULTS = {kind: {"cpu": "", "memory": ""} for kind in ("requests", "limits")}
 # Proves that the webhooks answer; everything that KServe validates comes after it.
 WEBHOOK_CHECK = "kserve-webhook-check"
 
@@ -73,7 +78,13 @@ def _shared(args: KServeArgs) -> dict[str, Any]:
         # The chart has no value for this switch, but writes this one unquoted into JSON, where a second key can follow
         # it (docs/adr/0006). A test renders the chart.
         gateway["disableHTTPRouteTimeout"] = 'false, "enableLLMInferenceServiceTLS": true'
-    return {"kserve": {"controller": {"deploymentMode": "Standard", "gateway": gateway}}}
+    return {
+        "kserve": {
+            "controller": {"deploymentMode": "Standard", "gateway": gateway},
+            "storage": {"resources": {"limits": DOWNLOAD_LIMITS}},
+            "inferenceservice": {"resources": _NO_DEFAULTS},
+        }
+    }
 
 
 def _controller() -> dict[str, Any]:

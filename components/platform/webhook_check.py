@@ -21,7 +21,8 @@ _SERVING = "serving.kserve.io"
 def webhook_check(image: str, version: str) -> tuple[tuple[str, Manifest], ...]:
     """(role, object) of the check, in the order of creation; `version` of KServe makes a new one ask again."""
     names = {"name": WEBHOOK_CHECK, "namespace": NAMESPACE, "labels": labels.common("webhook-check")}
-    rules = [{"apiGroups": [_SERVING], "resources": ["llminferenceservices"], "verbs": ["create"]}]
+    kinds = ["llminferenceservices", "inferenceservices"]
+    rules = [{"apiGroups": [_SERVING], "resources": kinds, "verbs": ["create"]}]
     subject = {"kind": "ServiceAccount", "name": WEBHOOK_CHECK, "namespace": NAMESPACE}
     role = {"apiGroup": _RBAC, "kind": "Role", "name": WEBHOOK_CHECK}
     return (
@@ -34,14 +35,19 @@ def webhook_check(image: str, version: str) -> tuple[tuple[str, Manifest], ...]:
 
 
 def _question() -> Manifest:
-    """A model service that would do nothing; all its webhooks, two that change and two that check, see it."""
-    return manifest(
-        f"{_SERVING}/v1alpha2",
-        "LLMInferenceService",
-        "webhook-check",
-        NAMESPACE,
-        spec={"model": {"uri": "hf://llm-platform/webhook-check"}, "replicas": 0},
-    )
+    """A model service of either kind that would do nothing; the webhooks of both controllers see them."""
+    uri = "hf://llm-platform/webhook-check"
+    services = {
+        ("v1alpha2", "LLMInferenceService"): {"model": {"uri": uri}, "replicas": 0},
+        ("v1beta1", "InferenceService"): {
+            "predictor": {"model": {"modelFormat": {"name": "vLLM"}, "storageUri": uri}, "minReplicas": 0}
+        },
+    }
+    items = [
+        manifest(f"{_SERVING}/{version}", kind, "webhook-check", NAMESPACE, spec=spec)
+        for (version, kind), spec in services.items()
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
 def _job(image: str, version: str, names: dict) -> Manifest:

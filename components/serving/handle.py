@@ -31,10 +31,14 @@ class GatewayHandle:
 
 @dataclass(frozen=True, kw_only=True)
 class NamespaceHandle:
-    """A namespace for models: `secrets` hold download credentials, `pull_secrets` registry logins."""
+    """A namespace for models: `secrets` hold credentials of the hub, `pull_secrets` registry logins.
+
+    Pods wait for what is `ready`; `shared` is what KServe merges with the services here.
+    """
 
     name: str
     resource: pulumi.Resource
     secrets: tuple[str, ...]
     pull_secrets: tuple[str, ...]
     ready: tuple[pulumi.Resource, ...]
+    shared: tuple[pulumi.Resource, ...] = ()

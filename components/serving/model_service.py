@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pulumi
 
 from components.clusters.objects import KubernetesObject, KubernetesPatch
 from components.core.base import Component
-from components.core.manifest import Manifest, revision
+from components.core.manifest import Manifest
+from components.core.services import LLM, PREDICTOR
 from components.serving.handle import GatewayHandle, NamespaceHandle
 from components.serving.manifests import cache as caches
 from components.serving.manifests import gateway as routes
-from components.serving.manifests import google, network_policy
+from components.serving.manifests import google, inference_service, network_policy
 from components.serving.manifests import llm_service as service
 from components.serving.manifests.destination_rule import destination_rules
 from components.serving.manifests.gateway import RouteSpec
@@ -35,6 +37,31 @@ class ModelServiceArgs:
     monitoring: Peer | None = None
     request_timeout_seconds: int = 600
     after: tuple[pulumi.Resource, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    """How one kind of service is made: the object, attached to gateway and routes; what is waited for after it; and the
+    changes of it that KServe refuses.
+    """
+
+    item: Callable[[ModelSpec, GatewayHandle, tuple[str, ...]], Manifest]
+    waits: Callable[[ModelSpec, Manifest, str], tuple[tuple[str, Manifest], ...]]
+    refused: tuple[str, ...] = ()
+
+
+_BUILDS: Mapping[str, _Build] = {
+    LLM.kind: _Build(
+        item=lambda spec, door, names: service.llm_service(spec, door.name, door.namespace, names),
+        waits=service.waits,
+        # KServe 0.20 refuses another number of hosts.
+        refused=("spec.parallelism.pipeline",),
+    ),
+    # It knows nothing of our gateway and routes.
+    PREDICTOR.kind: _Build(
+        item=lambda spec, *_: inference_service.inference_service(spec), waits=inference_service.waits
+    ),
+}
 
 
 class ModelService(Component):
@@ -62,7 +89,8 @@ class ModelService(Component):
     def _pod_needs(self) -> tuple[tuple[str, Manifest], ...]:
         """The identity of the pods, and the volume that outlives them."""
         spec, namespace = self._args.spec, self._args.namespace
-        account = ("account", service.service_account(spec, namespace.secrets, namespace.pull_secrets))
+        secrets = service.download_secrets(spec, namespace.secrets)
+        account = ("account", service.service_account(spec, secrets, namespace.pull_secrets))
         return (account, ("cache", caches.claim(spec.cache))) if spec.cache else (account,)
 
     def _paths(self) -> tuple[tuple[str, Manifest], ...]:
@@ -75,7 +103,9 @@ class ModelService(Component):
             probers=gateway.probers,
             pooled=spec.pooled,
             downloads=spec.downloads,
+            store=spec.store,
             monitoring=self._args.monitoring,
+            kind=spec.kind,
         )
         policies = [("workload-policy", network_policy.workload(policy))]
         if spec.pooled:
@@ -88,12 +118,13 @@ class ModelService(Component):
         """What the gateway must know of the pods that its own objects say: Google's, or Istio's."""
         spec = self._args.spec
         if not self._args.gateway.google:
-            return destination_rules(spec.name, spec.namespace, spec.pooled, self._args.tls)
+            return destination_rules(spec.name, spec.namespace, spec.pooled, self._args.tls, spec.kind)
         backends = BackendSpec(
             model=spec.name,
             namespace=spec.namespace,
             pooled=spec.pooled,
             timeout_seconds=self._args.request_timeout_seconds,
+            kind=spec.kind,
         )
         return google.backend_policies(backends)
 
@@ -107,6 +138,7 @@ class ModelService(Component):
             gateway_namespace=gateway.namespace,
             section=gateway.section,
             pooled=spec.pooled,
+            kind=spec.kind,
             host=gateway.host,
             google=gateway.google,
             timeout_seconds=None if gateway.google else self._args.request_timeout_seconds,
@@ -117,33 +149,28 @@ class ModelService(Component):
         return (("route", routes.inference_route(route)), ("models-route", routes.plain_route(route)))
 
     def _define_service(self, route: RouteSpec, around: list[pulumi.Resource]) -> None:
-        """The service, and the waits of docs/adr/0004, each within the model's load budget.
+        """The service, and the waits of its kind, each within the model's load budget.
 
         A change takes a budget for every start that waits for another.
         """
-        spec, gateway = self._args.spec, self._args.gateway
+        spec = self._args.spec
+        build = _BUILDS[spec.kind.kind]
         names = tuple(item["metadata"]["name"] for _, item in self._routes(route))
-        item = service.llm_service(spec, gateway.name, gateway.namespace, names)
+        item = build.item(spec, self._args.gateway, names)
         budget = spec.load_budget_seconds
         timeouts = pulumi.CustomTimeouts(create=f"{budget}s", update=f"{budget * spec.starts}s")
-        mark = revision(item["spec"])
-        before = [*self._args.after, *self._args.namespace.ready, *around]
+        home = self._args.namespace
+        before = [*self._args.after, *home.ready, *home.shared, *around]
         options = self.child(
             depends_on=before,
             custom_timeouts=timeouts,
-            # KServe 0.20 refuses another number of hosts; a second service of the name would be refused as well.
-            replace_on_changes=["spec.parallelism.pipeline"],
+            # A second service of the name would be refused as well.
+            replace_on_changes=list(build.refused),
             delete_before_replace=True,
         )
         made = KubernetesObject(self._name, item, options)
         done: pulumi.Resource = made
-        waits = (
-            ("routed", service.routed(spec, names[0])),
-            ("rollout", service.rollout(spec, mark)),
-            *((("leaders", service.leaders(spec, mark)),) if spec.spans_hosts else ()),
-            ("ready", service.ready(spec, mark)),
-        )
-        for role, fields in waits:
+        for role, fields in build.waits(spec, item, names[0]):
             # What they wait at goes and comes back with the service.
             options = self.child(depends_on=[done], custom_timeouts=timeouts, replace_with=[made])
             done = KubernetesPatch(f"{self._name}-{role}", fields, options)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components.core import labels, naming
+from components.core.services import ENGINES, SERVICE_KINDS, ServiceKind
 from components.serving.manifests import token_limits
 from ops import helm
 from ops.doctor import metrics, traffic
@@ -20,7 +21,6 @@ from ops.kube import ApiError, Kube, Manifest
 from ops.state import ObjectRef, Resource, State
 from ops.status.look import MODEL_POOL, MODEL_WORKLOADS, WORKLOADS
 
-MODEL = "LLMInferenceService"
 LINES = 60
 """Last lines of a container's log: a Python traceback and what stands before it."""
 ACCESS_LINES, ACCESS_SECONDS = 2000, 900
@@ -50,7 +50,7 @@ class Collector:
     @property
     def models(self) -> dict[str, ObjectRef]:
         """The models of the stack by name."""
-        return {ref.name: ref for ref in sorted(self._objects) if ref.kind == MODEL}
+        return {ref.name: ref for ref in sorted(self._objects) if ref.kind in SERVICE_KINDS}
 
     # -- what all models share ---------------------------------------------------------------------
 
@@ -137,12 +137,12 @@ class Collector:
 
     def model(self, ref: ObjectRef, stack: StackFacts) -> ModelFacts:
         """The facts of one model."""
-        name, home = ref.name, ref.namespace
-        part = f"{labels.PART_OF}={labels.KSERVE_PART_OF},{labels.APP_NAME}={name}"
+        name, home, kind = ref.name, ref.namespace, SERVICE_KINDS[ref.kind]
+        part = _selector(kind.parts(name))
         made = [live for kind in MODEL_WORKLOADS for live in self._kube.list(*kind, home, part)]
         own = [live for live in made if not _is_picker(live)]
         pools = self._kube.list(*MODEL_POOL, home, part)
-        pods = tuple(self._measured(pod) for live in own for pod in self._pods_of(live, (INIT, MAIN)))
+        pods = tuple(self._measured(pod) for live in own for pod in self._pods_of(live, (INIT, *ENGINES)))
         return ModelFacts(
             name=name,
             namespace=home,
@@ -155,14 +155,15 @@ class Collector:
             pool=next(iter(pools), None),
             services=tuple(self._kube.list("v1", "Service", home)),
             routes=tuple(self._kube.list(*ROUTE, home, f"{labels.MODEL}={name}")),
-            health=self._health(name, home) if stack.google else (),
+            health=self._health(kind, name, home) if stack.google else (),
             endpoints=tuple(e for e in stack.endpoints if _serves(e, name, home, pods)),
             missing=tuple(self._missing(ref)),
             requests=traffic.of(name, stack.requests),
+            kind=kind,
         )
 
-    def _health(self, name: str, home: str) -> tuple[Manifest, ...]:
-        targets = {naming.workload_service(name), naming.inference_pool(name)}
+    def _health(self, kind: ServiceKind, name: str, home: str) -> tuple[Manifest, ...]:
+        targets = {kind.service(name), naming.inference_pool(name)}
         found = self._kube.list(*HEALTH, namespace=home)
         return tuple(p for p in found if (p["spec"].get("targetRef") or {}).get("name") in targets)
 

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from components.core.services import LLM, ServiceKind
 from ops.doctor.traffic import Request
 from ops.kube import Manifest
 from ops.state import ObjectRef
 from ops.status import pods as stages
 
 MAIN = "main"
-"""The engine's container in KServe's presets."""
+"""The picker's container in KServe's presets."""
 INIT = "storage-initializer"
 _WORKER = "leaderworkerset.sigs.k8s.io/worker-index"
 _PROBE_SECONDS, _PROBE_FAILURES = 10, 3  # Kubernetes' defaults.
@@ -51,6 +52,11 @@ class PodFacts:
     @property
     def ready(self) -> bool:
         return stages.is_ready(self.live) and not self.leaving
+
+    @property
+    def main(self) -> str:
+        """The container of the engine."""
+        return stages.engine(self.live)
 
     @property
     def leads(self) -> bool:
@@ -107,7 +113,7 @@ class PodFacts:
     def budget(self) -> int:
         """Seconds that the engine's startup probe gives it, which the model's load budget decides."""
         containers = self.live["spec"].get("containers") or ()
-        probe = next((c.get("startupProbe") for c in containers if c["name"] == MAIN), None) or {}
+        probe = next((c.get("startupProbe") for c in containers if c["name"] == self.main), None) or {}
         period, failures = probe.get("periodSeconds"), probe.get("failureThreshold")
         waits = probe.get("initialDelaySeconds", 0)
         return waits + (period or _PROBE_SECONDS) * (failures or _PROBE_FAILURES)
@@ -145,6 +151,7 @@ class ModelFacts:
     endpoints: tuple[Endpoint, ...] = ()
     missing: tuple[ObjectRef, ...] = ()
     requests: tuple[Request, ...] = ()
+    kind: ServiceKind = LLM
 
     @property
     def spec(self) -> Manifest:
@@ -153,7 +160,18 @@ class ModelFacts:
     @property
     def replicas(self) -> int:
         """How many are wanted."""
-        return int(self.spec.get("replicas", 1))
+        return int(self.spec.get("replicas", self._predictor.get("minReplicas", 1)))
+
+    @property
+    def uri(self) -> str:
+        """Where the weights come from."""
+        model = self._predictor.get("model") or self.spec.get("model") or {}
+        return str(model.get("storageUri") or model.get("uri", ""))
+
+    @property
+    def _predictor(self) -> Manifest:
+        """What an InferenceService says of its pods; empty for an LLMInferenceService."""
+        return self.spec.get("predictor") or {}
 
     @property
     def serving(self) -> int:
@@ -184,7 +202,7 @@ class ModelFacts:
     @property
     def selector(self) -> Mapping[str, str]:
         """The labels that a node must have."""
-        return (self.spec.get("template") or {}).get("nodeSelector") or {}
+        return (self.spec.get("template") or self._predictor).get("nodeSelector") or {}
 
     @property
     def routing(self) -> str:

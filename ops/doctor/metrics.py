@@ -11,9 +11,9 @@ from http.client import HTTPConnection, HTTPException
 
 from kubernetes.client.exceptions import ApiException
 
-from ops.doctor.facts import MAIN
 from ops.errors import OpsError
 from ops.kube import Kube, Manifest
+from ops.status import pods
 
 PATH = "/metrics"
 PORT = 8000
@@ -48,7 +48,7 @@ def _line(kube: Kube, pod: Manifest, address: str, port: int) -> socket.socket:
 
 def _server(pod: Manifest) -> tuple[str, int]:
     """Scheme and port of the engine, as its readiness probe has them."""
-    container = next(c for c in pod["spec"]["containers"] if c["name"] == MAIN)
+    container = next(c for c in pod["spec"]["containers"] if c["name"] == pods.engine(pod))
     probe = (container.get("readinessProbe") or {}).get("httpGet") or {}
     port = probe.get("port", PORT)
     return str(probe.get("scheme", "HTTP")).lower(), port if isinstance(port, int) else PORT

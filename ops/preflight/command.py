@@ -31,7 +31,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--print-role",
         choices=("deploy", "preview"),
-        help="print a custom role of Google's with just the permissions that this stack uses, and check nothing",
+        help="print a custom role of Google's, or a policy of AWS's, with just the permissions that this stack uses, "
+        "and check nothing",
     )
     parser.set_defaults(run=run)
 
@@ -40,7 +41,8 @@ def run(arguments: Namespace) -> int:
     """Ask and judge, say what is found, and return the exit code."""
     site = Site(arguments.stack, arguments.project)
     if arguments.print_role:
-        return _print_role(site, arguments.print_role)
+        sys.stdout.write(plans.role(site, arguments.print_role))
+        return cli.DONE
     found = plans.verdicts(site)
     code = verdicts.exit_code(found)
     if arguments.json:
@@ -49,14 +51,6 @@ def run(arguments: Namespace) -> int:
     else:
         _print(site.stack, found)
     return code
-
-
-def _print_role(site: Site, name: str) -> int:
-    # Knows names only, but belongs to Google's part.
-    from ops.preflight.google_permissions import role_file
-
-    sys.stdout.write(role_file(name, site.config.gateway.kind == "gke"))
-    return cli.DONE
 
 
 def _print(stack: str, found: list[Verdict]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from components.clusters.handle import AcceleratorPool
+from components.core import labels
 from components.platform.platform import BUNDLES
 from ops.preflight.existing_facts import Definition, Needs, Node, Version
 from ops.preflight.verdicts import Check, Finding, advice, failed, passed, unseen
+from ops.references import Reference
 
 # What cert-manager 1.21 and KServe 0.20 support (components/platform/lock.yaml).
 OLDEST, NEWEST = (1, 33), (1, 36)
@@ -126,9 +128,25 @@ def permissions(refused: tuple[str, ...]) -> Iterator[Finding]:
     )
 
 
+def kept_secrets(found: Mapping[Reference, str | None]) -> Iterator[Finding]:
+    for reference, fault in found.items():
+        what = str(reference)
+        if fault is None:
+            yield advice(
+                "`up` makes its namespace; the model's pods are made once the Secret is there",
+                f"have it synced into every namespace with the label {labels.ROUTES}, or make it while `up` waits",
+                what,
+            )
+        elif fault:
+            yield failed(f"{fault}, and the model's pods would not be made", reference.fix, what)
+        else:
+            yield passed(f"it has {' and '.join(reference.keys)}, for {reference.path}", what)
+
+
 CHECKS = (
     Check("cluster", ("version",), reachable),
     Check("operator", ("needs", "definitions", "namespaces"), operators),
     Check("accelerator", ("needs", "nodes"), accelerators),
     Check("permissions", ("refused",), permissions),
+    Check("kept secret", ("kept_secrets",), kept_secrets),
 )

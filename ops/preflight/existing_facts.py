@@ -17,6 +17,7 @@ from ops.errors import OpsError
 from ops.kube import ApiError, Kube
 from ops.preflight.site import Site
 from ops.preflight.verdicts import Collector
+from ops.references import Reference, references
 from stacks import translate
 from stacks.config import ExistingCluster
 
@@ -29,8 +30,11 @@ OBJECTS = (
     ("gateway.networking.k8s.io", "gateways"), ("networking.k8s.io", "networkpolicies"),
     ("rbac.authorization.k8s.io", "clusterrolebindings"), ("rbac.authorization.k8s.io", "clusterroles"),
     ("rbac.authorization.k8s.io", "rolebindings"), ("rbac.authorization.k8s.io", "roles"),
-    ("serving.kserve.io", "llminferenceservices"),
+    ("serving.kserve.io", "inferenceservices"), ("serving.kserve.io", "llminferenceservices"),
+    ("serving.kserve.io", "servingruntimes"),
 )  # fmt: skip
+# Beside them, where namespaces have settings.
+ALLOWANCES = (("", "limitranges"), ("", "resourcequotas"))
 VERBS = ("create", "get", "list", "patch", "delete")
 # Roles that allow more than the caller has: charts bring such.
 MORE = (("rbac.authorization.k8s.io", "clusterroles", "escalate"),)
@@ -168,7 +172,8 @@ def _node(item: Mapping[str, Any]) -> Node:
 def refused(site: Site) -> tuple[str, ...]:
     """What the caller may not do, as `verb resource.group`, by the API server's own review."""
     kube = reach(site)
-    wanted = [(group, resource, verb) for group, resource in OBJECTS for verb in VERBS]
+    objects = (*OBJECTS, *ALLOWANCES) if site.config.namespaces else OBJECTS
+    wanted = [(group, resource, verb) for group, resource in objects for verb in VERBS]
     return tuple(_words(*asked) for asked in (*wanted, *MORE) if not _allowed(kube, *asked))
 
 
@@ -187,6 +192,13 @@ def _words(group: str, resource: str, verb: str) -> str:
     return f"{verb} {resource}" + (f".{group}" if group else "")
 
 
+def kept_secrets(site: Site) -> Mapping[Reference, str | None]:
+    """What is wrong with each Secret that somebody else keeps for the models; None where its namespace is not there."""
+    kube, here = reach(site), namespaces(site)
+    found = [(one, kube.get("v1", "Secret", one.name, one.namespace)) for one in references(site.config)]
+    return {one: one.fault(live) if one.namespace in here else None for one, live in found}
+
+
 COLLECTORS: Mapping[str, Collector] = {
     "needs": needs,
     "version": version,
@@ -194,4 +206,5 @@ COLLECTORS: Mapping[str, Collector] = {
     "namespaces": namespaces,
     "nodes": nodes,
     "refused": refused,
+    "kept_secrets": kept_secrets,
 }

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from ops.preflight.site import Site
+
 _CRUD = ("create", "delete", "get", "update")
 _WHOLE = (*_CRUD, "list")
 # A new rule, route or subnet is a change of its network.
@@ -116,6 +118,11 @@ def preview(google_gateway: bool) -> tuple[str, ...]:
 
 ROLES = {"deploy": deploy, "preview": preview}
 _TITLES = {"deploy": "LLM platform deployer", "preview": "LLM platform preview"}
+
+
+def role(name: str, site: Site) -> str:
+    """The role of a stack, as `gcloud iam roles create --file` takes it."""
+    return role_file(name, site.config.gateway.kind == "gke")
 
 
 def role_file(name: str, google_gateway: bool) -> str:

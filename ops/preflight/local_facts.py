@@ -6,26 +6,32 @@ import importlib.metadata
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qs, urlsplit
 
+from components.clusters.eks.kubeconfig import COMMAND
 from components.clusters.gke.kubeconfig import PLUGIN
+from ops.aws import AwsError
 from ops.google import GoogleError
 from ops.preflight.site import Site
 from ops.preflight.verdicts import Collector
 from ops.pulumi import CHECKOUT
 from stacks.config import Problem
 from stacks.config.kubeconfig import kubeconfig_problems
+from stacks.eks import eks_problems
 from stacks.gke import gke_problems
 from stacks.ledger import key_problems
 from stacks.limits import limits
 
-COMMANDS = ("gcloud", "kubectl", PLUGIN)
+COMMANDS = ("gcloud", "kubectl", PLUGIN, COMMAND)
 _PIN = re.compile(r"([A-Za-z0-9_.-]+)==([^\s;]+)")
 # What `up` imports, by kind of cluster; the files beside this checkout's stacks pin them.
-_REQUIREMENTS = {"gke": ("requirements.txt", "requirements-gcp.txt")}
-PLUGINS = {"gke": ("gcp", "kubernetes", "random")}
+_REQUIREMENTS = {
+    "gke": ("requirements.txt", "requirements-gcp.txt"),
+    "eks": ("requirements.txt", "requirements-aws.txt"),
+}
+PLUGINS = {"gke": ("gcp", "kubernetes", "random"), "eks": ("aws", "kubernetes", "random")}
 EVERYWHERE = ("kubernetes", "random")
 
 
@@ -49,13 +55,27 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """What a bucket lacks that keeps state, and the commands that give it that."""
+
+    lacks: tuple[str, ...] = ()
+    fix: str = ""
+
+
+@dataclass(frozen=True)
 class Backend:
-    """Where the state is and who encrypts its secrets; `bucket` is its record where it is one of Google's."""
+    """Where the state is and who encrypts its secrets.
+
+    `bucket` is known where it is one of the cluster's own cloud. `key` is AWS's word for the state of the encrypting
+    key: "" where nobody was asked, `Enabled` where it can be used. `refused` and `key_refused` are a cloud's refusals.
+    """
 
     url: str
     secrets: str
-    bucket: Mapping[str, Any] | None = None
+    bucket: Bucket | None = None
     refused: str = ""
+    key: str = ""
+    key_refused: str = ""
 
 
 def problems(site: Site) -> tuple[Problem, ...]:
@@ -64,6 +84,7 @@ def problems(site: Site) -> tuple[Problem, ...]:
     return (
         *limits(config),
         *gke_problems(config),
+        *eks_problems(config),
         *key_problems(config, site.stack, site.project),
         *kubeconfig_problems(config.cluster, site.environ),
     )
@@ -106,17 +127,85 @@ def wanted_plugins(site: Site) -> Mapping[str, str | None]:
 
 
 def backend(site: Site) -> Backend:
-    """The bucket is looked at where it is Google's."""
+    """Bucket and key are looked at where they are of the cluster's own cloud."""
     url = site.pulumi.backend
     settings = site.settings
     secrets = str(settings.get("secretsprovider") or ("passphrase" if settings.get("encryptionsalt") else ""))
-    if not url.startswith("gs://") or site.config.cluster.kind != "gke":
-        return Backend(url, secrets)
-    name = url.removeprefix("gs://").split("/", 1)[0].split("?", 1)[0]
+    found, parts = Backend(url, secrets), urlsplit(url)
+    look = _BUCKETS.get((site.config.cluster.kind, parts.scheme))
+    if look is not None:
+        try:
+            found = replace(found, bucket=look(site, parts.netloc, parts.query))
+        except (GoogleError, AwsError) as error:
+            found = replace(found, refused=error.message)
+    return _with_key(site, found) if site.config.cluster.kind == "eks" else found
+
+
+def _google_bucket(site: Site, name: str, _: str) -> Bucket:
+    record = site.google.get("storage", f"b/{name}")
+    iam = record.get("iamConfiguration") or {}
+    faults = {
+        "--versioning": not (record.get("versioning") or {}).get("enabled"),
+        "--uniform-bucket-level-access": not (iam.get("uniformBucketLevelAccess") or {}).get("enabled"),
+        "--public-access-prevention": iam.get("publicAccessPrevention") != "enforced",
+    }
+    flags = [flag for flag, missing in faults.items() if missing]
+    fix = f"gcloud storage buckets update gs://{name} {' '.join(flags)}"
+    return Bucket(tuple(flag.removeprefix("--") for flag in flags), fix if flags else "")
+
+
+def _amazon_bucket(site: Site, name: str, query: str) -> Bucket:
+    region = _region(query)
+    versioned = (
+        site.aws.call("s3api", "get-bucket-versioning", region, bucket=name).get("Status") == "Enabled"
+    )
+    block = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
+    faults = {
+        "versioning": (
+            versioned,
+            f"put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled",
+        ),
+        "public access block": (
+            _never_public(site, name, region),
+            f"put-public-access-block --bucket {name} --public-access-block-configuration {block}",
+        ),
+    }
+    lacks = {what: fix for what, (good, fix) in faults.items() if not good}
+    return Bucket(tuple(lacks), " && ".join(f"aws s3api {fix}" for fix in lacks.values()))
+
+
+def _never_public(site: Site, name: str, region: str | None) -> bool:
     try:
-        return Backend(url, secrets, site.google.get("storage", f"b/{name}"))
-    except GoogleError as error:
-        return Backend(url, secrets, None, error.message)
+        found = site.aws.call("s3api", "get-public-access-block", region, bucket=name)
+    except AwsError as error:
+        if error.code != "NoSuchPublicAccessBlockConfiguration":
+            raise
+        return False
+    return all((found.get("PublicAccessBlockConfiguration") or {"": False}).values())
+
+
+def _with_key(site: Site, found: Backend) -> Backend:
+    """`awskms://alias/NAME?region=…`, or an id, or `awskms:///ARN?…`."""
+    parts = urlsplit(found.secrets)
+    if parts.scheme != "awskms":
+        return found
+    name = (parts.netloc + parts.path).removeprefix("/")
+    try:
+        record = site.aws.call("kms", "describe-key", _region(parts.query), key_id=name)["KeyMetadata"]
+    except AwsError as error:
+        return replace(found, key_refused=error.message)
+    return replace(found, key=str(record["KeyState"]))
+
+
+def _region(query: str) -> str | None:
+    return next(iter(parse_qs(query).get("region", ())), None)
+
+
+_BUCKETS: Mapping[tuple[str, str], Callable[[Site, str, str], Bucket]] = {
+    ("gke", "gs"): _google_bucket,
+    ("eks", "s3"): _amazon_bucket,
+}
+"""How a bucket is looked at, by kind of cluster and scheme of the backend's address."""
 
 
 def addresses(site: Site) -> tuple[str, ...]:

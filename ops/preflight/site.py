@@ -1,4 +1,4 @@
-"""Where facts come from: the stack, its files, the Pulumi CLI, Google and the web."""
+"""Where facts come from: the stack, its files, the Pulumi CLI, the clouds and the web."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import yaml
 
 from components.platform.lock import Lock as Locked
 from components.platform.lock import load_lock
+from ops.aws import Aws
 from ops.errors import OpsError
 from ops.google import Google
 from ops.preflight.verdicts import Unknown
 from ops.pulumi import Pulumi
-from stacks.config import ConfigError, GkeCluster, StackConfig, load_stack_file
+from stacks.config import ConfigError, EksCluster, GkeCluster, StackConfig, load_stack_file
 from stacks.config.errors import PREFIX
 from stacks.config.load import SECRET_KEYS
 
@@ -73,6 +74,13 @@ class Site:
         if not isinstance(self.config.cluster, GkeCluster):
             raise OpsError(f"the cluster is of kind {self.config.cluster.kind}: nothing is asked of Google")
         return Google(self.config.cluster.project, self.environ)
+
+    @cached_property
+    def aws(self) -> Aws:
+        """AWS, in the stack's region."""
+        if not isinstance(self.config.cluster, EksCluster):
+            raise OpsError(f"the cluster is of kind {self.config.cluster.kind}: nothing is asked of AWS")
+        return Aws(self.config.cluster.region, self.environ)
 
     @cached_property
     def pulumi(self) -> Pulumi:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ops.preflight.verdicts import Check, Finding, advice, failed, passed, unseen
-from ops.preflight.web_facts import Image, Token, Weights
+from ops.preflight.web_facts import Image, Token, Weights, fetched
 from stacks.config import StackConfig
 from stacks.config.errors import PREFIX
 
@@ -25,18 +25,21 @@ def token(found: Token) -> Iterator[Finding]:
 
 
 def weights(config: StackConfig, found: Mapping[str, Weights], token: Token) -> Iterator[Finding]:
+    mine = f"s3://{getattr(config.cluster, 'bucket', None)}/"
     for name, model in sorted(config.models.items()):
         if name in found:
-            yield _weights(name, found[name], model.gated, bool(token.status))
-        else:
+            yield _weights(config, name, found[name], bool(token.status))
+        # The cluster's own bucket is looked into.
+        elif config.storage or not fetched(model).startswith(mine):
             yield advice(
-                f"{model.uri} is not looked at from here",
+                f"{fetched(model)} is not looked at from here",
                 "see to it that the pods' account may read it",
                 name,
             )
 
 
-def _weights(name: str, found: Weights, gated: bool, token: bool) -> Finding:
+def _weights(config: StackConfig, name: str, found: Weights, token: bool) -> Finding:
+    gated = config.models[name].gated
     what = f"{found.repository} at {found.revision}"
     page = f"https://huggingface.co/{found.repository}"
     if found.access == 200 and found.record == 200:
@@ -44,6 +47,13 @@ def _weights(name: str, found: Weights, gated: bool, token: bool) -> Finding:
     if found.word == "RevisionNotFound":
         return failed(f"{found.repository} has no revision {found.revision}", "correct the model's uri", name)
     if found.word == "GatedRepo" or (found.access in (401, 403) and gated):
+        kept = config.secrets.hf_token
+        if kept and not token:
+            return unseen(
+                f"{what} needs a licence, and the token is {kept}, which is not read here",
+                f"see to it that the token's owner has accepted the licence at {page}",
+                name,
+            )
         return _gated(what, page, name, gated, token)
     if found.access in (401, 403, 404):
         return failed(
@@ -66,9 +76,17 @@ def _gated(what: str, page: str, name: str, gated: bool, token: bool) -> Finding
     )
 
 
-def images(found: Mapping[str, Image]) -> Iterator[Finding]:
+def images(config: StackConfig, found: Mapping[str, Image]) -> Iterator[Finding]:
+    kept = config.secrets.pull_secret
     for what, image in found.items():
-        yield _image(what, image)
+        if kept and image.status in (401, 403) and not image.login:
+            yield unseen(
+                f"{image.reference} wants a login, and the pull secret is {kept}, which is not read here",
+                "see to it that it has a login for this registry",
+                what,
+            )
+        else:
+            yield _image(what, image)
 
 
 def _image(what: str, image: Image) -> Finding:
@@ -95,5 +113,5 @@ def _image(what: str, image: Image) -> Finding:
 CHECKS = (
     Check("secret", ("token",), token),
     Check("weights", ("config", "weights", "token"), weights),
-    Check("image", ("images",), images),
+    Check("image", ("config", "images"), images),
 )

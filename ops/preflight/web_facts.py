@@ -1,12 +1,14 @@
 """Whether what pods will download can be had: weights of Hugging Face, images of registries, with the stack's secrets.
 
 Hugging Face's address is HF_ENDPOINT's, as for its own library. Registries can stand behind a mirror that
-LLMP_REGISTRY_MIRROR names, which is asked as containerd asks its mirrors: the registry in the query `ns`.
+LLMP_REGISTRY_MIRROR names, which is asked as containerd asks its mirrors: the registry in the query `ns`. The address
+that this machine has on the internet is told by Amazon, or by what LLMP_CHECKIP names.
 """
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -24,10 +26,11 @@ from ops.artifacts.sources import split_reference
 from ops.errors import OpsError
 from ops.preflight.site import Site
 from ops.preflight.verdicts import Collector
-from stacks.config import StackConfig
+from stacks.config import Model, StackConfig
 
 HUGGING_FACE = "https://huggingface.co"
 MIRROR = "LLMP_REGISTRY_MIRROR"
+CHECKIP, CHECKIP_VARIABLE = "https://checkip.amazonaws.com/", "LLMP_CHECKIP"
 _TIMEOUTS = (10, 30)
 _ACCEPT = ", ".join(
     f"application/vnd.{kind}+json"
@@ -84,9 +87,16 @@ class _Header(AuthBase):
         return request
 
 
+def fetched(model: Model) -> str:
+    """What is downloaded for a model: its weights, or what its claim is filled with."""
+    fill = model.claim.fill if model.claim else None
+    return fill.source if fill else model.uri
+
+
 def models_of(config: StackConfig) -> dict[str, tuple[str, str]]:
     """(repository, revision) of the models that come from Hugging Face, by name."""
-    found = {name: model.uri for name, model in config.models.items() if model.uri.startswith("hf://")}
+    sources = {name: fetched(model) for name, model in config.models.items()}
+    found = {name: uri for name, uri in sources.items() if uri.startswith("hf://")}
     split = {name: uri.removeprefix("hf://").partition(":") for name, uri in sorted(found.items())}
     return {name: (repository, revision or "main") for name, (repository, _, revision) in split.items()}
 
@@ -221,6 +231,17 @@ def _get(
         while inner := cause.__cause__ or cause.__context__:
             cause = inner
         raise OpsError(f"{parts.netloc} cannot be reached: {str(cause).rpartition('] ')[2]}") from None
+
+
+def own_address(site: Site) -> str:
+    """The address by which this machine is known on the internet. OpsError where nobody tells it."""
+    answer = _get(site.environ.get(CHECKIP_VARIABLE) or CHECKIP, "")
+    try:
+        return str(ipaddress.ip_address(answer.text.strip()))
+    except ValueError:
+        raise OpsError(
+            f"{CHECKIP} does not tell this machine's address (it answers {answer.status_code})"
+        ) from None
 
 
 def _json(answer: requests.Response) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from components.core import labels, naming
+from components.core import naming
+from components.core.services import SERVICE_KINDS, ServiceKind
 from ops.errors import OpsError
 from ops.kube import Kube, Manifest
 from ops.rollout.progress import Progress, of_model
 from ops.state import State
 
-_MODEL = "LLMInferenceService"
 _LWS = "leaderworkerset.x-k8s.io/v1"
 
 
@@ -23,7 +23,7 @@ DEFAULT_BUDGET = 900
 class Model:
     """One model of a stack: where it is, what its change takes by the stack's outputs, and the budget of one start."""
 
-    api_version: str
+    kind: ServiceKind
     namespace: str
     name: str
     plan: str
@@ -37,34 +37,36 @@ def models(state: State) -> dict[str, Model]:
     refs = {r.object for r in state.resources if r.object and not r.is_patch and not r.raw.get("delete")}
     return {
         ref.name: Model(
-            ref.api_version,
+            SERVICE_KINDS[ref.kind],
             ref.namespace,
             ref.name,
             plans.get(ref.name, ""),
             budgets.get(ref.name, DEFAULT_BUDGET),
         )
         for ref in sorted(refs)
-        if ref.kind == _MODEL
+        if ref.kind in SERVICE_KINDS
     }
 
 
 def look(kube: Kube, model: Model) -> Progress:
     """Where the model is. Raises OpsError where it does not exist."""
-    live = kube.get(model.api_version, _MODEL, model.name, model.namespace)
+    kind = model.kind
+    live = kube.get(kind.api_version, kind.kind, model.name, model.namespace)
     if live is None:
-        raise OpsError(f"{_MODEL} {model.namespace}/{model.name} does not exist: run `up`")
-    workload, owned, chosen = _workload(kube, model.namespace, model.name)
+        raise OpsError(f"{kind.kind} {model.namespace}/{model.name} does not exist: run `up`")
+    workload, owned, chosen = _workload(kube, model)
     found = kube.list("v1", "Pod", model.namespace, chosen) if workload else []
     return of_model(live, workload, owned, found, datetime.now(UTC))
 
 
-def _workload(kube: Kube, namespace: str, model: str) -> tuple[Manifest | None, list[Manifest], str]:
+def _workload(kube: Kube, model: Model) -> tuple[Manifest | None, list[Manifest], str]:
     """The Deployment with its ReplicaSets, or the LeaderWorkerSet with its StatefulSet; and their pods' selector."""
-    chosen = ",".join(f"{key}={value}" for key, value in labels.model_workload(model).items())
-    deployment = kube.get("apps/v1", "Deployment", naming.workload(model), namespace)
+    kind, namespace = model.kind, model.namespace
+    chosen = ",".join(f"{key}={value}" for key, value in kind.pods(model.name).items())
+    deployment = kube.get("apps/v1", "Deployment", kind.workload(model.name), namespace)
     if deployment is not None:
         return deployment, kube.list("apps/v1", "ReplicaSet", namespace, chosen), chosen
-    name = naming.group_set(model)
+    name = naming.group_set(model.name)
     group = kube.get(_LWS, "LeaderWorkerSet", name, namespace)
     leaders = kube.get("apps/v1", "StatefulSet", name, namespace) if group else None
     return group, [leaders] if leaders else [], f"leaderworkerset.sigs.k8s.io/name={name}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from components.core.services import SERVICE_KINDS
 from ops.kube import Manifest
 from ops.status import judge, pods
 
@@ -100,6 +101,6 @@ def _waits(model: Manifest, workload: Manifest, current: str | None) -> list[str
     if current is None or status.get("observedGeneration", meta["generation"]) < meta["generation"]:
         return ["its controller has not seen the latest change yet"]
     seen = (model.get("status") or {}).get("observedGeneration", 0)
-    if seen < model["metadata"]["generation"]:
+    if SERVICE_KINDS[model["kind"]].counts and seen < model["metadata"]["generation"]:
         return ["KServe has not seen the latest change yet"]
     return [f"KServe: {text}" for text in judge.problems(model)]

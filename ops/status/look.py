@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from components.core import labels
+from components.core.services import SERVICE_KINDS
 from ops import helm
 from ops.kube import ApiError, Kube, Manifest
 from ops.state import ObjectRef, Resource, State
@@ -17,7 +17,6 @@ WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("apps/v1", 
 MODEL_WORKLOADS = (("apps/v1", "Deployment"), ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"))
 MODEL_POOL = ("inference.networking.k8s.io/v1", "InferencePool")
 LOG_LINES = 200
-_MODEL = "LLMInferenceService"
 _WORKLOADS = {kind for _, kind in WORKLOADS}
 _RELEASE = "meta.helm.sh/release"
 
@@ -48,22 +47,26 @@ def checks(state: State, kube: Kube, now: datetime | None = None) -> Iterator[Ch
         for live in installed.get(release.release, ()):
             yield _workload(kube, live, now)
     refs = {r.object for r in state.resources if r.object and not r.raw.get("delete")}
-    models = {(ref.namespace, ref.name) for ref in refs if ref.kind == _MODEL}
+    models = [ref for ref in refs if ref.kind in SERVICE_KINDS]
     for ref in sorted(refs):
         live = kube.get(ref.api_version, ref.kind, ref.name, ref.namespace or "default")
         if live is None or ref.kind not in _WORKLOADS:
             yield Check(str(ref), tuple(judge.problems(live)))
         elif not _belongs(live, models):
             yield _workload(kube, live, now)
-        if live is not None and ref.kind == _MODEL:
+        if live is not None and ref.kind in SERVICE_KINDS:
             yield from _model_parts(kube, ref, now)
 
 
-def _belongs(live: Manifest, models: set[tuple[str, str]]) -> bool:
+def _belongs(live: Manifest, models: Iterable[ObjectRef]) -> bool:
     """Whether the object is part of one of the models, with which it is looked at then."""
-    carried = live["metadata"].get("labels") or {}
-    part = carried.get(labels.PART_OF) == labels.KSERVE_PART_OF
-    return part and (live["metadata"].get("namespace", ""), carried.get(labels.APP_NAME, "")) in models
+    meta = live["metadata"]
+    carried = meta.get("labels") or {}
+    return any(
+        meta.get("namespace", "") == ref.namespace
+        and SERVICE_KINDS[ref.kind].parts(ref.name).items() <= carried.items()
+        for ref in models
+    )
 
 
 def _release(kube: Kube, resource: Resource) -> Check:
@@ -94,7 +97,8 @@ def _installed(kube: Kube) -> dict[tuple[str, str], list[Manifest]]:
 
 def _model_parts(kube: Kube, ref: ObjectRef, now: datetime) -> Iterator[Check]:
     """What KServe makes for a model: workloads with their pods, and the pool that the gateway sends to."""
-    selector = f"{labels.PART_OF}={labels.KSERVE_PART_OF},{labels.APP_NAME}={ref.name}"
+    carried = SERVICE_KINDS[ref.kind].parts(ref.name)
+    selector = ",".join(f"{key}={value}" for key, value in carried.items())
     for kind in MODEL_WORKLOADS:
         for live in kube.list(*kind, namespace=ref.namespace, selector=selector):
             yield _workload(kube, live, now, model=True)
@@ -133,7 +137,7 @@ def engine_log(kube: Kube, pod: Manifest) -> list[str]:
     if not pods.accelerator(pod) or not pod["spec"].get("nodeName"):
         return []
     try:
-        return kube.log(meta["namespace"], meta["name"], pods.ENGINE, LOG_LINES)
+        return kube.log(meta["namespace"], meta["name"], pods.engine(pod), LOG_LINES)
     except ApiError:
         # A container that has not begun has no log, and a node may not answer.
         return []

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from components.core import phases
+from components.core.services import ENGINES, LLM
 from ops.kube import Manifest
 from ops.status.judge import shortened
 
@@ -17,8 +18,6 @@ STAGES = (
 _NODE, _DOWNLOAD, _IMAGE, _LOAD, _COMPILE, _READY = STAGES
 WEIGHTS = "storage-initializer"
 """KServe's init container that downloads them."""
-ENGINE = "main"
-"""KServe's container of the engine."""
 _FETCHING = {"ContainerCreating", "PodInitializing", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"}
 # Of what others measured, the phase that a stage belongs to; loading and compiling were measured as one.
 _PHASES = {
@@ -39,6 +38,12 @@ def is_ready(pod: Manifest) -> bool:
     status = pod.get("status", {})
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
     return ready or status.get("phase") == "Succeeded"
+
+
+def engine(pod: Manifest) -> str:
+    """KServe's container of the engine, which has its name by the kind of service."""
+    names = (c["name"] for c in pod["spec"].get("containers") or ())
+    return next((name for name in names if name in ENGINES), LLM.engine)
 
 
 def accelerator(pod: Manifest) -> str:
@@ -69,7 +74,7 @@ def progress(pod: Manifest, now: datetime, log: Sequence[str] = ()) -> str:
     span = phases.POD.get(VENDORS.get(accelerator(pod), ""), {}).get(_PHASES.get(name, ""))
     begun, bound = (
         _begun(pod, name),
-        _budget(_specification(pod, ENGINE)) if name in (_LOAD, _COMPILE) else "",
+        _budget(_specification(pod, engine(pod))) if name in (_LOAD, _COMPILE) else "",
     )
     parts = [
         f"{_seconds(begun, now)} s" if begun else "",
@@ -83,14 +88,14 @@ def progress(pod: Manifest, now: datetime, log: Sequence[str] = ()) -> str:
 def _begun(pod: Manifest, name: str) -> str | None:
     """When the stage began; for compiling that is when the engine did, with which the estimate begins."""
     states = {container: state for container, state, _ in _containers(pod)}
-    download, engine = states.get(WEIGHTS) or {}, states.get(ENGINE) or {}
+    download, begun = states.get(WEIGHTS) or {}, (states.get(engine(pod)) or {}).get("running") or {}
     scheduled = _condition(pod, "PodScheduled").get("lastTransitionTime")
     return {
         _NODE: pod["metadata"].get("creationTimestamp"),
         _DOWNLOAD: (download.get("running") or {}).get("startedAt"),
         _IMAGE: (download.get("terminated") or {}).get("finishedAt") or scheduled,
-        _LOAD: (engine.get("running") or {}).get("startedAt"),
-        _COMPILE: (engine.get("running") or {}).get("startedAt"),
+        _LOAD: begun.get("startedAt"),
+        _COMPILE: begun.get("startedAt"),
     }.get(name)
 
 
@@ -144,7 +149,7 @@ def history(pod: Manifest) -> str:
     states = {name: state for name, state, _ in _containers(pod)}
     download = (states.get(WEIGHTS) or {}).get("terminated") or {}
     scheduled = _condition(pod, "PodScheduled").get("lastTransitionTime")
-    started = ((states.get(ENGINE) or {}).get("running") or {}).get("startedAt")
+    started = ((states.get(engine(pod)) or {}).get("running") or {}).get("startedAt")
     spans = (
         (phases.NODE, pod["metadata"].get("creationTimestamp"), scheduled),
         (phases.DOWNLOAD, download.get("startedAt"), download.get("finishedAt")),

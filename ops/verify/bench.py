@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from components.core.services import LLM, ServiceKind, kind_of
 from components.serving.manifests.gateway import model_prefix
 from ops.kube import Kube
 from ops.state import State
@@ -43,6 +44,7 @@ class Target:
     longest: int | None
     block: int
     price: float = 1.0
+    kind: ServiceKind = LLM
 
     @property
     def prefix(self) -> str:
@@ -119,4 +121,5 @@ def _target(config: StackConfig, name: str, model: Model) -> Target:
         longest=model.max_model_len,
         block=int(blocks[-1]) if blocks and blocks[-1].isdigit() else BLOCK,
         price=access.multipliers.get(name, 1.0) if access else 1.0,
+        kind=kind_of(model.runtime),
     )

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from ops.errors import OpsError
 from ops.kube import ApiError
-from ops.verify import access, address, backends, isolation, models, operators, routing, throughput
+from ops.verify import (
+    access,
+    address,
+    backends,
+    isolation,
+    models,
+    operators,
+    references,
+    routing,
+    throughput,
+)
 from ops.verify.bench import Bench
 from ops.verify.verdicts import Outcome, Result, Unchecked, Verdict, unchecked
 
@@ -27,6 +37,7 @@ class Group:
 
 GROUPS = (
     Group(name="operators", look=operators.look, asks=False, models=False),
+    Group(name="secrets", look=references.look, asks=False),
     Group(name="gateway", look=address.look, asks=False),
     Group(name="backends", look=backends.look, asks=False),
     Group(name="models", look=models.look),

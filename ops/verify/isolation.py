@@ -105,8 +105,9 @@ def _aims(bench: Bench) -> Iterator[Aim]:
     """One running pod of each kind that only the gateway, or only the limit service, may ask."""
     gateway = bench.config.gateway
     for target in bench.targets():
-        where = (target.namespace, labels.model_workload(target.key))
-        yield from _aim(bench, f"model-{target.key}", f"{target}: pod", where, "https", MODEL_PORT)
+        where = (target.namespace, target.kind.pods(target.key))
+        scheme = "https" if target.kind.tls else "http"
+        yield from _aim(bench, f"model-{target.key}", f"{target}: pod", where, scheme, MODEL_PORT)
         where = (target.namespace, labels.model_picker(target.key))
         yield from _aim(bench, f"picker-{target.key}", f"{target}: picker", where, "https", PICKER_PORT)
     if bench.config.access is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from components.core.services import SERVICE_KINDS
 from components.platform.platform import releases_of
 from ops import helm
 from ops.kube import ApiError, Kube, Manifest
@@ -65,7 +66,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "inference-extension": Operator((("inference.networking.k8s.io/v1", "InferencePool"),)),
     "kserve": Operator(
-        (("serving.kserve.io/v1alpha2", "LLMInferenceService"),),
+        tuple((kind.api_version, kind.kind) for kind in SERVICE_KINDS.values()),
         _object(
             "serving.kserve.io/v1alpha2",
             "LLMInferenceService",

@@ -1,20 +1,23 @@
 """What it means that no node comes for a pod, and what to do about it. Pure.
 
-The words are those of the cluster autoscaler's events, its own and GKE's (kubernetes/autoscaler,
-`core/scaleup`; GKE's page on autoscaler events, read 2026-11).
+The words are those of the cluster autoscaler's events, its own and GKE's (kubernetes/autoscaler, `core/scaleup`,
+`clusterstate` and `cloudprovider/aws`; GKE's page on autoscaler events, read 2026-11).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Final
 
-from ops.watch.place import CAPACITIES, Place, PoolPlace
+from ops.watch.place import CAPACITIES, LACKS, Place, PoolPlace
 from stacks.config.machines import V6E_ZONES
 
 QUOTAS: Final = "https://console.cloud.google.com/iam-admin/quotas"
 BACKOFF: Final = "pause"
+_GROUP = re.compile(r"\bgroup (\S+)")
 # How many zones are named.
 ZONES: Final = 3
 
@@ -30,6 +33,14 @@ class Cause:
 
 # The first that is found counts: of several pools' reasons, the one that a person can do something about.
 CAUSES: Final = (
+    Cause(
+        # Amazon's autoscaler sees that no machine came, and keeps the reason to its log.
+        "no machine from AWS",
+        ("placeholder-cannot-be-fulfilled", "cannot provision any more instances"),
+        "{where} has no {machine} free{as_capacity} right now, or the account's quota of vCPUs is used up. Which of them, "
+        "`aws autoscaling describe-scaling-activities --region {region} --auto-scaling-group-name {group} --max-items 1` "
+        "says. It is tried again without your doing. Instead of waiting, buy them otherwise ({pool}.capacity: {others})",
+    ),
     Cause(
         "stock-out",
         ("out of resources", "stockout", "resource_pool_exhausted", "does not have enough resources"),
@@ -70,16 +81,20 @@ def cause(message: str) -> Cause:
     return next((c for c in CAUSES if any(mark in said for mark in c.marks)), UNKNOWN)
 
 
-def advice(found: Cause, place: Place, model: str) -> str:
-    """What to do, in the terms of the stack file where it is known."""
-    return found.advice.format_map(_words(place, place.pools.get(model, PoolPlace())))
+def advice(found: Cause, place: Place, model: str, message: str = "") -> str:
+    """What to do, in the terms of the stack file where it is known; `message` may name the group of machines."""
+    named = _GROUP.search(message)
+    words = _words(place, place.pools.get(model, PoolPlace()))
+    return found.advice.format_map({**words, "group": named[1] if named else "<group>"})
 
 
 def _words(place: Place, pool: PoolPlace) -> Mapping[str, str]:
-    others = [c for c in CAPACITIES if c != pool.capacity]
-    region = place.zone.rpartition("-")[0]
+    others = [c for c in CAPACITIES if c != pool.capacity and c not in LACKS.get(place.cloud, ())]
+    zone = pool.zone or place.zone
+    region = zone.rstrip(ascii_lowercase) if place.cloud == "eks" else zone.rpartition("-")[0]
     return {
-        "where": place.zone or "the zone",
+        "where": zone or "the zone",
+        "region": region or "<region>",
         "machine": pool.machine,
         "as_capacity": f" as {pool.capacity}" if pool.capacity else "",
         "pool": f"accelerators.{pool.key or '<pool>'}",

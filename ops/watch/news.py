@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from components.core import labels
+from components.core.services import SERVICE_KINDS
 from ops.kube import Manifest
 from ops.status import judge, pods
 from ops.watch import advice
 from ops.watch.place import Place
+from stacks.eks import NAME
 
 REPEAT_SECONDS = 300.0
 # A pod of a pool that can grow waits for its autoscaler to speak first.
@@ -19,7 +21,9 @@ UNSCHEDULABLE_SECONDS = 30.0
 # Restarts that somebody may have to look at.
 TOLERATED = 3
 _FAILED, _REFUSED, _TRIGGERED = "FailedScaleUp", "NotTriggerScaleUp", "TriggeredScaleUp"
-_SCALING = {_FAILED, _REFUSED, _TRIGGERED}
+# What the autoscaler says of a group of machines and not of the pods: that they did not come, or not in time.
+_OF_GROUPS = frozenset({"ScaleUpFailed", "FailedToScaleUpGroup", "ScaleUpTimedOut"})
+_SCALING = _OF_GROUPS | {_FAILED, _REFUSED, _TRIGGERED}
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def news(seen: Snapshot, place: Place, now: datetime) -> list[News]:
     told = _scaling(seen.events, living, place)
     return [
         *told,
+        *_over_quota(seen.events, now),
         *_unschedulable(living, {item.key[1] for item in told}, now),
         *_faults(living, seen.words),
         *_nodes(seen.nodes),
@@ -81,7 +86,8 @@ def ready(seen: Snapshot, place: Place) -> bool:
 
 def _is_ready(model: Manifest) -> bool:
     status = model.get("status") or {}
-    latest = status.get("observedGeneration", 0) >= model["metadata"].get("generation", 0)
+    counts = SERVICE_KINDS[model["kind"]].counts
+    latest = not counts or status.get("observedGeneration", 0) >= model["metadata"].get("generation", 0)
     return latest and not judge.unmet(status.get("conditions"), ["Ready"])
 
 
@@ -101,20 +107,37 @@ def group(pod: Manifest) -> str:
 def _scaling(events: Iterable[Manifest], living: list[Manifest], place: Place) -> list[News]:
     """The autoscaler's latest word on each group of pods that has no node yet."""
     waiting = {pod["metadata"]["uid"]: pod for pod in living if not pod["spec"].get("nodeName")}
-    latest: dict[str, tuple[Manifest, Manifest]] = {}
-    for event in sorted(events, key=_when):
-        pod = waiting.get(event.get("involvedObject", {}).get("uid"))
-        if pod is None or event["reason"] not in _SCALING:
-            continue
-        before = latest.get(group(pod))
-        # That a pool rests after a failure says less than why it failed.
-        if (
-            before is None
-            or before[0]["reason"] != _FAILED
-            or advice.cause(event["message"]).name != advice.BACKOFF
-        ):
-            latest[group(pod)] = event, pod
-    return [_scaled(name, event, place) for name, (event, _) in sorted(latest.items())]
+    latest: dict[str, Manifest] = {}
+    for event in sorted((e for e in events if e["reason"] in _SCALING), key=_when):
+        about = waiting.get(event.get("involvedObject", {}).get("uid"))
+        for pod in [about] if about else _awaiting(event, waiting.values()):
+            if not _says_less(event, latest.get(group(pod))):
+                latest[group(pod)] = event
+    return [_scaled(name, event, place) for name, event in sorted(latest.items())]
+
+
+def _says_less(event: Manifest, before: Manifest | None) -> bool:
+    """Whether an event says less than one before it: that a pool rests, or is tried again, less than why it failed."""
+    if before is None or before["reason"] not in {_FAILED, *_OF_GROUPS}:
+        return False
+    again = event["reason"] == _TRIGGERED and before["reason"] in _OF_GROUPS
+    return again or advice.cause(event["message"]).name == advice.BACKOFF
+
+
+def _awaiting(event: Manifest, waiting: Iterable[Manifest]) -> list[Manifest]:
+    """The pods that wait for the group of machines that an event names, and did so when it was written.
+
+    Amazon names a node group's machines after it, and ours are named after the pool that pods select.
+    """
+    if event["reason"] not in _OF_GROUPS:
+        return []
+    return [
+        pod
+        for pod in waiting
+        if (pool := (pod["spec"].get("nodeSelector") or {}).get(labels.POOL))
+        and f"eks-{NAME}-{pool}-" in event["message"]
+        and str(pod["metadata"].get("creationTimestamp") or "") <= _when(event)
+    ]
 
 
 def _scaled(name: str, event: Manifest, place: Place) -> News:
@@ -122,7 +145,7 @@ def _scaled(name: str, event: Manifest, place: Place) -> News:
     if event["reason"] == _TRIGGERED:
         return News(("scale-up", name), said, f"{name}: nodes are on their way: {said}", repeats=False)
     found = advice.cause(event["message"])
-    todo = advice.advice(found, place, name)
+    todo = advice.advice(found, place, name, event["message"])
     text = f"{name}: NO NODE ({found.name}): {event['reason']}: {said.rstrip('.')} -> {todo}"
     return News(("scale-up", name), f"{event['reason']} {found.name}", text)
 
@@ -163,6 +186,20 @@ def _nodes(nodes: Iterable[Manifest]) -> Iterator[News]:
             name = node["metadata"]["name"]
             text = f"node {name} ({chips}): {bad[0]}" if bad else f"node {name} ({chips}) is there"
             yield News(("node", name), "bad" if bad else "good", text, repeats=bool(bad))
+
+
+def _over_quota(events: Iterable[Manifest], now: datetime) -> Iterator[News]:
+    """Pods that are not even made, as their namespace's quota is used up; by what would make them, not long ago."""
+    latest: dict[str, str] = {}
+    for event in sorted((e for e in events if e["reason"] == "FailedCreate"), key=_when):
+        # What stands before it is the name of one pod, which is another each time.
+        _, found, said = str(event.get("message") or "").partition("exceeded quota")
+        if found and pods.age(_when(event), now) < REPEAT_SECONDS:
+            maker = str((event.get("involvedObject") or {}).get("name", ""))
+            latest[maker.rpartition("-")[0] or maker] = judge.shortened(found + said)
+    for name, said in latest.items():
+        text = f"{name}: NO POD: {said} -> raise `namespaces` of the stack file, or ask for less"
+        yield News(("quota", name), said, text)
 
 
 # -- pods that have one ----------------------------------------------------------------------------

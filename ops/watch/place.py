@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from stacks.config import StackConfig
+from stacks.config import Cluster, StackConfig
 
 # Of the operators, whichever of them the stack installs.
-OPERATORS = ("cert-manager", "gpu-operator", "istio-system", "kserve", "lws-system")
+OPERATORS = ("cert-manager", "cluster-autoscaler", "gpu-operator", "istio-system", "kserve", "lws-system")
 CAPACITIES = ("on-demand", "spot", "flex-start", "reservation")
+# What a kind of cluster has no such machines by.
+LACKS: Mapping[str, frozenset[str]] = MappingProxyType({"eks": frozenset({"flex-start"})})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolPlace:
-    """One entry of `accelerators`: its key, its machines, how they are bought, and how many there may be."""
+    """One entry of `accelerators`: its key, its machines and their zone, how they are bought, how many there may be."""
 
     key: str = ""
     machine: str = "machine"
+    zone: str = ""
     capacity: str = ""
     max_nodes: int | None = None
 
@@ -41,19 +45,21 @@ class Place:
         return cls(
             namespaces=(*OPERATORS, config.gateway.namespace, *sorted(homes)),
             models=frozenset((m.namespace, n) for n, m in config.models.items() if awake and m.replicas),
-            pools={
-                n: _pool(m.accelerator, cluster.accelerators[m.accelerator]) for n, m in config.models.items()
-            },
+            pools={n: _pool(m.accelerator, cluster) for n, m in config.models.items()},
             project=getattr(cluster, "project", ""),
             zone=getattr(cluster, "zone", ""),
             cloud=cluster.kind,
         )
 
 
-def _pool(key: str, pool: object) -> PoolPlace:
+def _pool(key: str, cluster: Cluster) -> PoolPlace:
+    pool: object = cluster.accelerators[key]
+    named = getattr(pool, "machine_type", None) or getattr(pool, "instance_type", None)
+    first = next(iter(getattr(cluster, "zones", ())), "")
     return PoolPlace(
         key=key,
-        machine=getattr(pool, "machine_type", None) or "machine",
+        machine=named or "machine",
+        zone=getattr(pool, "zone", None) or first,
         capacity=getattr(pool, "capacity", ""),
         max_nodes=getattr(pool, "max_nodes", None),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterable
 
+from components.core.services import SERVICE_KINDS
 from ops import cluster
 from ops.errors import OpsError
 from ops.kube import ApiError, Kube, Manifest
@@ -15,7 +16,6 @@ from ops.status.look import engine_log
 from ops.watch.news import Snapshot
 from ops.watch.place import Place
 
-MODELS = ("serving.kserve.io/v1alpha2", "LLMInferenceService")
 # Events about nodes are here.
 _EVERYWHERE = "default"
 _FORBIDDEN = 403
@@ -61,10 +61,17 @@ def look(kube: Kube, place: Place) -> Snapshot:
         pods=tuple(found),
         events=tuple(_every(kube, "v1", "Event", (*place.namespaces, _EVERYWHERE))),
         nodes=tuple(_listed(kube, "v1", "Node", None)),
-        models=tuple(_every(kube, *MODELS, {namespace for namespace, _ in place.models})),
+        models=tuple(_models(kube, place)),
         logs={pod["metadata"]["name"]: engine_log(kube, pod) for pod in starting},
         words={key: line for pod in found for key, line in _words(kube, pod)},
     )
+
+
+def _models(kube: Kube, place: Place) -> Iterable[Manifest]:
+    """The models of either kind; of a kind that the cluster does not have there are none."""
+    homes = {namespace for namespace, _ in place.models}
+    for kind in SERVICE_KINDS.values():
+        yield from _every(kube, kind.api_version, kind.kind, homes)
 
 
 def _every(kube: Kube, api_version: str, kind: str, namespaces: Iterable[str]) -> list[Manifest]:

@@ -413,6 +413,7 @@ def environment(address: str) -> dict[str, str]:
         **overrides,
         "HF_ENDPOINT": f"{address}/huggingface",
         "LLMP_REGISTRY_MIRROR": f"{address}/registry",
+        "LLMP_CHECKIP": f"{address}/checkip/",
     }
 
 
@@ -462,7 +463,7 @@ def server(root: Path) -> ThreadingHTTPServer:
             return json.loads(text) if text else None
 
         def _send(self, given: Answer) -> None:
-            content = json.dumps(given.body).encode()
+            content = (given.body if isinstance(given.body, str) else json.dumps(given.body)).encode()
             self.send_response(given.status)
             headers = {
                 **given.headers,
@@ -481,7 +482,8 @@ def server(root: Path) -> ThreadingHTTPServer:
 def running(root: Path) -> Iterator[str]:
     """A server in this process, for tests; its address."""
     made = server(root)
-    thread = Thread(target=made.serve_forever, daemon=True)
+    # It looks this often whether it is to end, and every test waits for that.
+    thread = Thread(target=made.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{made.server_port}"

@@ -78,6 +78,10 @@ class Group(ABC):
         """What a pod is told of a growth that failed, "" where only the cloud's own console says it."""
         return ""
 
+    def noted(self, missing: int) -> tuple[str, str] | None:
+        """(namespace, text) of what the autoscaler notes at its own status of so many machines that did not come."""
+        return None
+
 
 def ensure_nodes(kube: Kube, group: Group) -> None:
     """Make the cluster's Node objects those of the group: missing ones appear, superfluous ones go."""

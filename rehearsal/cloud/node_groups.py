@@ -49,7 +49,7 @@ class NodeGroup(Group):
     """One managed node group, as its record and those of its subnets and template say.
 
     `networks` are the ranges of its subnets by zone. `tags` are those of its autoscaling group. `described` says
-    whether the autoscaler may ask EKS for labels and taints of the group.
+    whether the autoscaler may ask EKS for labels and taints of the group, `home` is the autoscaler's namespace.
     """
 
     record: ClassVar[str] = GROUP
@@ -72,6 +72,7 @@ class NodeGroup(Group):
     networked: bool
     tags: Mapping[str, str]
     described: bool
+    home: str = ""
 
     @property
     def region(self) -> str:
@@ -202,6 +203,16 @@ class NodeGroup(Group):
             word, f"AsgInstanceLaunchFailures: Could not launch {kind} Instances. {word} - {sentence} "
             "Launching EC2 instance failed.",
         )  # fmt: skip
+
+    def noted(self, missing: int) -> tuple[str, str] | None:
+        """It learns from the group's failed activities that no machine comes, but takes no cause from them.
+
+        Sources: cluster-autoscaler's `clusterstate.go` and `cloudprovider/aws` (`placeholder-cannot-be-fulfilled`).
+        """
+        return self.home, (
+            f"Failed adding {missing} nodes to group {self.scaling} due to OutOfResource.placeholder-cannot-be-fulfilled; "
+            "source errors: AWS cannot provision any more instances for this node group"
+        )
 
     def growth(self, size: int, wanted: int) -> str:
         """The autoscaling group, the sizes and the maximum."""

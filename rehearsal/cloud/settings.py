@@ -18,6 +18,8 @@ lifted while a program runs:
     autoscaler: {idleSeconds: 15, nodeSeconds: 0, backoffSeconds: 5}
     certificates:                         # of Certificate Manager, which somebody else has made
     - {name: llm, region: europe-west4, domains: [llm.example.com]}
+    secrets:                              # of the clouds' stores; a region is Amazon's, a version Google's
+    - {name: prod/hf-token, region: us-east-1, text: hf_example}
     gatewayClasses: 1                     # seconds from a cluster's start until Google's GatewayClasses are there
     account: {lacks: ["container.*"]}     # the caller and the project, for the REST API: rehearsal/cloud/google_api.py
     aws: {account: "123456789012"}        # Amazon's: see below
@@ -32,6 +34,7 @@ its own names: a quota is {metric: L-DB2E81BA, region: us-east-1, limit: 16} (vC
       versions: ["1.33", "1.34", "1.35"]  # Kubernetes minors that EKS offers
       gpuSeconds: 1                       # from a node's start until the GPU operator has made its GPUs known
       balancerSeconds: 0                  # from a Service's creation until its load balancer has a name
+      lacks: ["ec2:Describe*"]            # the caller and the account, for `aws`: rehearsal/cloud/aws_account.py
 """
 
 from __future__ import annotations
@@ -51,12 +54,13 @@ VERSIONS: Final = tuple(RELEASES)
 GATEWAY_CLASS_SECONDS: Final = 1.0
 EKS_VERSIONS: Final = ("1.33", "1.34", "1.35")
 GPU_SECONDS: Final = 1.0
+OWN_ADDRESS: Final = "192.0.2.10"
 _SECTIONS: Final = frozenset(
     (
         "services", "quotas", "offers", "stockOuts", "refusals",
         "operations", "propagation", "versions", "autoscaler", "gatewayClasses",
         "account", "web", "aws",
-        "certificates",
+        "certificates", "secrets",
     )
 )  # fmt: skip
 
@@ -108,24 +112,26 @@ class Settings:
     @property
     def aws_account(self) -> str:
         """The account whose credentials the simulated provider has; "" for whichever it allows."""
-        return str(self._aws().get("account") or "")
+        return str(self.aws.get("account") or "")
 
     @property
     def eks_versions(self) -> tuple[str, ...]:
         """Kubernetes minors that EKS offers."""
-        return tuple(str(v) for v in self._aws().get("versions") or EKS_VERSIONS)
+        return tuple(str(v) for v in self.aws.get("versions") or EKS_VERSIONS)
 
     @property
     def gpu_seconds(self) -> float:
         """How long the GPU operator takes to make a new node's GPUs known."""
-        return float(self._aws().get("gpuSeconds", GPU_SECONDS))
+        return float(self.aws.get("gpuSeconds", GPU_SECONDS))
 
     @property
     def balancer_seconds(self) -> float:
         """How long a load balancer of Amazon's takes until it has a name."""
-        return float(self._aws().get("balancerSeconds", 0.0))
+        return float(self.aws.get("balancerSeconds", 0.0))
 
-    def _aws(self) -> Mapping[str, Any]:
+    @property
+    def aws(self) -> Mapping[str, Any]:
+        """What is Amazon's alone; of the caller and the account see rehearsal/cloud/aws_account.py."""
         return self._read().get("aws") or {}
 
     @property
@@ -138,6 +144,11 @@ class Settings:
         found = next(self._matching("certificates", name=name, region=region), None)
         return None if found is None else tuple(found.get("domains") or ())
 
+    def secret(self, name: str, **where: str) -> str | None:
+        """The text of a secret that somebody keeps in a store of the cloud; None where there is none."""
+        found = next(self._matching("secrets", name=name, **where), None)
+        return None if found is None else str(found.get("text", ""))
+
     @property
     def account(self) -> Mapping[str, Any]:
         """Of the caller and the project, as the REST API shows them."""
@@ -147,6 +158,11 @@ class Settings:
         """How Hugging Face (`models`) or a registry (`images`) answers for a name; empty where it just does."""
         entries = (self._read().get("web") or {}).get(section) or ()
         return next((entry for entry in entries if _matches(entry, {"name": name})), {})
+
+    @property
+    def own_address(self) -> str:
+        """The address by which this machine is known on the internet."""
+        return str((self._read().get("web") or {}).get("address") or OWN_ADDRESS)
 
     def quota(self, metric: str, region: str) -> int:
         """The limit of a metric in a region."""

@@ -7,6 +7,7 @@
       images:
       - {name: "docker.io/acme/*", login: "user:password"}     # or status: 404
       tokens: [{status: 401}]                                  # Hugging Face refuses the token
+    address: 192.0.2.10                                      # of this machine, as Amazon's checkip sees it
 
 Everything that is not named exists and is public. Tokens and logins are never kept or written down.
 """
@@ -84,8 +85,17 @@ def registry(asked: Asked, settings: Settings) -> Answer:
     return Answer(200, {"schemaVersion": 2, "manifests": []})
 
 
+def own_address(_: Asked, settings: Settings) -> Answer:
+    """Where this machine comes from: of the documentation's networks, and so never a real place."""
+    return Answer(200, settings.own_address)
+
+
 def _error(status: int, message: str, word: str = "") -> Answer:
     return Answer(status, {"error": message}, {"X-Error-Code": word} if word else {})
 
 
-PARTS: Mapping[str, Callable[[Asked, Settings], Answer]] = {"huggingface": hugging_face, "registry": registry}
+PARTS: Mapping[str, Callable[[Asked, Settings], Answer]] = {
+    "huggingface": hugging_face,
+    "registry": registry,
+    "checkip": own_address,
+}

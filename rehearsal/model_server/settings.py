@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 # Flags that change nothing in a simulation, with whether they take a value.
 ACCEPTED = {
@@ -54,6 +55,7 @@ class Settings:
     decode_seconds: float
     faults: bool
     tensor_parallel: int = 1
+    model: Path = Path()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,4 +116,5 @@ def parse(argv: list[str]) -> Settings:
         decode_seconds=seconds("DECODE", 0.0005),
         faults=os.environ.get("REHEARSAL_FAULTS") == "1",
         tensor_parallel=options.tensor_parallel_size,
+        model=Path(options.model),
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rehearsal.model_server.settings import Settings
 from rehearsal.node.faults import Faults, Stage
+from rehearsal.storage_initializer import weights
 
 TICK_SECONDS = 0.1
 TPU = "google.com/tpu"
@@ -69,6 +70,7 @@ class StartUp:
             "Loading safetensors checkpoint shards:",
             self.settings.blocks * self.settings.block_size,
         )
+        self._look_for_weights()
         _say(f"{shards}   0% Completed")
         took = await self._through("load", self.settings.load_seconds)
         _say(f"{shards} 100% Completed ({self.settings.names[0]})")
@@ -77,6 +79,13 @@ class StartUp:
         begin, done = _COMPILING.get(self.accelerator, _COMPILING[""])
         _say(begin)
         _say(done.format(await self._compile()))
+
+    def _look_for_weights(self) -> None:
+        """On a claim, which is a link here, there must be some; what was downloaded into the pod is not there to see."""
+        place = self.settings.model
+        if place.is_symlink() and not weights.are_in(place):
+            _say(f"RuntimeError: Cannot find any model weights with `{place}`")
+            sys.exit(1)
 
     async def _compile(self) -> float:
         kept = self.programs / COMPILED if self.programs else None

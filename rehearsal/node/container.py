@@ -60,9 +60,11 @@ class Running:
         self.started, self.begun, self.waiting = time.monotonic(), timestamp(), None
         self.passed = self.ready = False
 
-    def finish(self, code: int) -> None:
+    def finish(self, code: int, message: str = "") -> None:
         """It ended, and is not started again."""
-        self.ended = self._end(code, "Completed" if code == 0 else "Error")
+        told = {"message": message} if message else {}
+        self.ended = self._end(code, "Completed" if code == 0 else "Error") | told
+        self.last, self.restarts = (None, 0) if code else (self.last, self.restarts)
         self.process, self.started, self.waiting, self.ready = None, 0.0, None, code == 0
 
     def crash(self, pod: Manifest, code: int, reason: str = "Error", message: str = "") -> None:

@@ -122,6 +122,9 @@ def _engine_env(_: Placement, own: Variables) -> Variables:
 # vLLM's command; the server behind it is simulated (rehearsal/model_server).
 VLLM = Program("vllm", shell=True, arguments=("serve",), env=_engine_env)
 
+# The Python of KServe's storage initializer; its downloads are simulated (rehearsal/storage_initializer).
+FETCHER = Program("pod-fetcher")
+
 IMAGES: Mapping[str, Program | Container] = {
     "kserve/llmisvc-controller": Program("kserve-llmisvc", _kserve_flags),
     "kserve/kserve-controller": Program("kserve-manager", _kserve_flags),
@@ -141,7 +144,8 @@ IMAGES: Mapping[str, Program | Container] = {
     "jetstack/cert-manager-startupapicheck": Container(),
     "brancz/kube-rbac-proxy": Container(),
     "istio/pilot": Container(),
-    "kserve/storage-initializer": Container(),
+    # As an init container of KServe's it is the node that downloads; this is for programs of ours.
+    "kserve/storage-initializer": FETCHER,
     "llm-d/llm-d-uds-tokenizer": Container(),
     "llm-d/llm-d-cuda": VLLM,
     "vllm/vllm-openai": VLLM,
@@ -168,6 +172,11 @@ def find(image: str) -> Program | Container | None:
 def serves_model(pod: Manifest) -> bool:
     """Whether an engine that serves a model is among a pod's containers."""
     return any(find(c["image"]) is VLLM for c in pod["spec"]["containers"])
+
+
+def has_stages(pod: Manifest) -> bool:
+    """Whether a pod's programs ask how long what they do shall take: engines, and what fetches weights."""
+    return any(find(c["image"]) in (VLLM, FETCHER) for c in pod["spec"]["containers"])
 
 
 def accelerator(pod: Manifest) -> str:

@@ -16,6 +16,7 @@ from rehearsal.node.logs import tail
 from rehearsal.node.names import Unresolved
 from rehearsal.node.programs import END_SECONDS, Home, Host, end, grace, last_wish
 from rehearsal.node.report import Report
+from rehearsal.storage_initializer import weights
 
 TICK_SECONDS = 0.2
 RETRY_SECONDS = 0.5
@@ -140,7 +141,8 @@ class PodWorker(threading.Thread):
         stage = Stage() if held and held.exists() else self._through("download")
         if stage.failure is not None:
             return replace(stage, failure=f"Storage initialization failed: {stage.failure}")
-        if held:
+        if disk and held:
+            weights.write(disk, source)
             held.write_text(source)
         self._say(running, f"Successfully copied {source} to {target}")
         self._say(running, f"Model downloaded in {time.monotonic() - began} seconds.")
@@ -194,8 +196,8 @@ class PodWorker(threading.Thread):
         """Run the containers of a job to their end; a simulated one ends well at once."""
         for running in self._containers:
             while isinstance(running.what, images.Program) and not self._succeeded(running):
-                if self.pod["spec"]["restartPolicy"] == "Never":
-                    self._rest("Failed", code=container.FAILED)
+                if running.last and self.pod["spec"]["restartPolicy"] == "Never":
+                    self._rest("Failed", running.last["exitCode"], running.last.get("message", ""))
         self._rest("Succeeded", code=0)
 
     def _succeeded(self, running: Running) -> bool:
@@ -208,14 +210,16 @@ class PodWorker(threading.Thread):
             if running.process.returncode == 0:
                 return True
             self._crashed(running, container.exit_code(running.process.returncode))
+            if self.pod["spec"]["restartPolicy"] == "Never":
+                return False
         self._tell("Running")
         self._pause(TICK_SECONDS)
         return False
 
-    def _rest(self, phase: str, code: int) -> None:
+    def _rest(self, phase: str, code: int, message: str = "") -> None:
         """Keep a finished pod until it is deleted."""
         for running in self._containers:
-            running.finish(code)
+            running.finish(code, message)
             running.ready = False
         self._tell(phase)
         self.deleted.wait()
@@ -266,9 +270,10 @@ class PodWorker(threading.Thread):
             message = tail(self.host.log(self.pod, running.name), running.log_start)
         reason = container.OUT_OF_MEMORY if out_of_memory else "Error"
         running.crash(self.pod, code, reason, message)
-        self._report.event(
-            "BackOff", f"Back-off restarting failed container {running.name} in pod {self.key}"
-        )
+        if self.pod["spec"].get("restartPolicy") != "Never":
+            self._report.event(
+                "BackOff", f"Back-off restarting failed container {running.name} in pod {self.key}"
+            )
 
     def _probe(self, running: Running) -> None:
         """Readiness counts from the moment on when the startup probe passed; that one's time is limited."""

@@ -132,7 +132,7 @@ class Home:
 
     def _stages(self) -> dict[str, str]:
         """Where a model server reads how long it takes to start, and what it runs on."""
-        if not images.serves_model(self.pod):
+        if not images.has_stages(self.pod):
             return {}
         meta, chips = self.pod["metadata"], images.accelerator(self.pod)
         name = f"{meta['namespace']}/{meta['name']}"

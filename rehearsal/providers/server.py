@@ -123,7 +123,7 @@ class Plugin(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.DiffResponse(changes=changes(not same))
 
     def Invoke(self, request, context):
-        """No function is simulated; the program uses none."""
+        """Without a table of functions none is simulated."""
         raise Refusal(f"the function {request.tok} is not simulated in a rehearsal")
 
 

@@ -26,6 +26,8 @@ from rehearsal.stand_ins.mirror import Mirror
 from stacks.config.types import quantity_value
 
 COMPONENT = "cluster-autoscaler"
+# The ConfigMap in its own namespace where it says how it is, and on which it puts events about groups.
+STATUS = "cluster-autoscaler-status"
 WATCHED = (("v1", "Pod"), ("v1", "Node"), ("v1", "PersistentVolumeClaim"), ("v1", "PersistentVolume"))
 Amounts = dict[str, float]
 
@@ -256,6 +258,7 @@ class Autoscaler:
         except Short as short:
             self._memory.failed[pool.identity] = self._clock()
             self._tell_growth(pods, pool.failure(short), pool.growth(size, wanted))
+            self._note(pool.noted(wanted - size))
             return True
         self._memory.failed.pop(pool.identity, None)
         self._tell_growth(pods, "", pool.growth(size, wanted))
@@ -269,6 +272,13 @@ class Autoscaler:
                 self._tell(pod, "Warning", "FailedScaleUp", failure)
             else:
                 self._tell(pod, "Normal", "TriggeredScaleUp", f"pod triggered scale-up: [{growth}]")
+
+    def _note(self, noted: tuple[str, str] | None) -> None:
+        """An event on the autoscaler's own status, where the pods' events do not say that no machine came."""
+        if noted:
+            meta = {"name": STATUS, "namespace": noted[0], "uid": STATUS}
+            status = {"kind": "ConfigMap", "metadata": meta}
+            self._kube.create(event(status, "Warning", "ScaleUpFailed", noted[1]))
 
     def _arrive(self) -> None:
         """Let the nodes appear whose time has come."""

@@ -7,6 +7,7 @@ change groups. Without `eks:DescribeNodegroup` it knows labels and taints of an 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from rehearsal import skipped
@@ -34,7 +35,10 @@ def source(rehearsal: Path) -> Source:
         release = skipped.installed(rehearsal, AUTOSCALER)
         role = _role(state, release) if release else ""
         cluster = release.values["autoDiscovery"]["clusterName"] if release and role else ""
-        return node_groups.all_groups(state, cluster, bool(role) and aws_roles.allows(state, role, _DESCRIBE))
+        found = node_groups.all_groups(
+            state, cluster, bool(role) and aws_roles.allows(state, role, _DESCRIBE)
+        )
+        return (replace(group, home=release.namespace if release else "") for group in found)
 
     return groups
 

@@ -42,7 +42,12 @@ class EksPool(Strict):
     zone: AwsZone | None = entry(
         "Zone of the nodes; volumes are bound to it.", None, derived="the first of the zones"
     )
-    capacity: Literal["on-demand", "spot", "reservation"] = entry("How the machines are bought.", "on-demand")
+    capacity: Literal["on-demand", "spot", "reservation"] = entry(
+        "How the machines are bought. Another kind is another node group: AWS replaces it.", "on-demand"
+    )
+    keep: sequence(Literal["on-demand", "spot", "reservation"]) = entry(
+        "Kinds of capacity that the models move away from: their node groups stay until this is removed again.", ()
+    )
     reservation: CapacityReservation | None = entry("The reservation, with capacity reservation.", None)
     storage: Literal["instance-store", "ebs"] = entry(
         "Disk of images and downloads: the machine's own NVMe as RAID 0, or an encrypted gp3 volume.",
@@ -53,7 +58,8 @@ class EksPool(Strict):
     def shape(self) -> PoolShape:
         """The pool as the rules see it."""
         machine = GPU_MACHINES[self.instance_type]
-        return PoolShape("nvidia-l4", machine.gpus, 1, self.max_nodes, machine.memory_gib, machine.vcpus)
+        disk = self.disk_gib if self.storage == "ebs" else machine.nvme_gb * 1e9 / 2**30
+        return PoolShape("nvidia-l4", machine.gpus, 1, self.max_nodes, machine.memory_gib, machine.vcpus, disk)
 
 
 class EksEndpoint(Strict):
@@ -83,11 +89,13 @@ class EksCluster(Strict):
     )
     viewer_roles: sequence(RoleArn) = entry("IAM roles that may read, for example that of pull requests.", ())
     system: SystemPool = entry(
-        "System node group.", SystemPool.model_construct(machine_type="m6i.large", nodes=2)
+        "System node group.", SystemPool.model_construct(machine_type="m6i.xlarge", nodes=2)
     )
     bucket: Text | None = entry("Existing S3 bucket with model weights that the model pods may read.", None)
     deletion_protection: bool = entry(
-        "Refuse to delete the cluster. Set it to false and run `pulumi up` before `pulumi destroy`.", True
+        "Refuse to delete the cluster, and node groups that models use. Set it to false and run `pulumi up` before "
+        "`pulumi destroy`.",
+        True,
     )
     tags: dict[Text, str] = entry("Tags of every AWS resource, for cost reports.", factory=dict)
     accelerators: dict[DnsLabel, EksPool] = entry(

@@ -26,9 +26,23 @@ if TYPE_CHECKING:
 
 # Keys whose values are text; all others arrive from Pulumi as JSON.
 TEXT_KEYS = frozenset({"power"})
-SECRET_KEYS = ("hfToken", "pullSecret")
+STORE_KEYS = ("s3AccessKeyId", "s3SecretAccessKey")
+SECRET_KEYS = ("hfToken", "pullSecret", *STORE_KEYS)
 # Maps whose entries stand on their own: a bad one is taken out, the others are still checked.
-_ENTRIES = (("models",), ("cluster", "accelerators"), ("access", "tiers"), ("access", "tenants"))
+_ENTRIES = (
+    ("models",),
+    ("namespaces",),
+    ("secrets",),
+    ("cluster", "accelerators"),
+    ("access", "tiers"),
+    ("access", "tenants"),
+)
+# What an empty secret would lead to.
+_EMPTY = {
+    "hfToken": "no model with a licence could be downloaded",
+    "pullSecret": "the nodes could not pull the images",
+    **dict.fromkeys(STORE_KEYS, "the store would refuse the downloads"),
+}
 _STAND_IN = {"kind": "existing", "context": "unknown"}
 
 
@@ -38,6 +52,8 @@ class Secrets:
 
     hf_token: pulumi.Output[str] | None = None
     pull_secret: pulumi.Output[str] | None = None
+    store_access_key: pulumi.Output[str] | None = None
+    store_secret_key: pulumi.Output[str] | None = None
 
 
 def load_config(raw: Mapping[str, Any]) -> StackConfig:
@@ -126,14 +142,16 @@ def from_pulumi(config: pulumi.Config) -> tuple[StackConfig, Secrets]:
     draft, found = inspect(raw)
     problems += found
     if draft is not None:
-        problems += _missing_secrets(draft.config, values)
+        problems += _missing_secrets(draft, values)
+        problems += _given_twice(draft.config, values)
+        problems += _idle_keys(draft, values)
         problems += kubeconfig_problems(draft.config.cluster) if draft.knows("cluster") else []
     stack_file = _stack_file()
     if stack_file is not None:
         problems += check_stack_file(stack_file)
     if problems or draft is None:
         raise ConfigError(problems)
-    return draft.config, Secrets(config.get_secret("hfToken"), config.get_secret("pullSecret"))
+    return draft.config, Secrets(*(config.get_secret(name) for name in SECRET_KEYS))
 
 
 def _namespace(project: str) -> dict[str, str]:
@@ -194,7 +212,7 @@ def _encrypted(name: str) -> Problem:
         path_of(name),
         "holds an encrypted value",
         "Pulumi hands structured values over in the clear, so it would end up in objects and messages",
-        f"keep secrets in {' and '.join(PREFIX + key for key in SECRET_KEYS)} only",
+        f"keep secrets in {', '.join(PREFIX + key for key in SECRET_KEYS)} only",
     )
 
 
@@ -205,8 +223,8 @@ def _secret_problems(name: str, value: str, encrypted: bool) -> list[Problem]:
             Problem(path_of(name), "is written in plain text", CONSEQUENCE, f"withdraw it, then {command}")
         ]
     if not value.strip():
-        return [Problem(path_of(name), "is empty", "no model with a licence could be downloaded", command)]
-    if name == "pullSecret" and not _is_docker_config(value):
+        return [Problem(path_of(name), "is empty", _EMPTY[name], command)]
+    if name == "pullSecret" and not is_docker_config(value):
         wrong = "is not a Docker config JSON with auths"
         return [
             Problem(path_of(name), wrong, "the nodes could not pull the images", f"{command} < config.json")
@@ -214,7 +232,8 @@ def _secret_problems(name: str, value: str, encrypted: bool) -> list[Problem]:
     return []
 
 
-def _is_docker_config(value: str) -> bool:
+def is_docker_config(value: str) -> bool:
+    """Whether a registry login has the form that nodes read."""
     try:
         content = json.loads(value)
     except json.JSONDecodeError:
@@ -222,21 +241,65 @@ def _is_docker_config(value: str) -> bool:
     return isinstance(content, dict) and isinstance(content.get("auths"), dict)
 
 
-def _missing_secrets(config: StackConfig, values: Mapping[str, str]) -> list[Problem]:
+def wanted_secrets(config: StackConfig) -> dict[str, str]:
+    """The secrets that a stack asks for and does not refer to elsewhere, with the reason."""
     gated = [name for name, model in config.models.items() if model.gated]
+    stored = config.storage is not None and config.storage.s3.existing_secret is None
     wanted = {
-        "hfToken": f"the weights of {', '.join(gated)} need a licence (gated)" if gated else None,
-        "pullSecret": "platform.imagePullSecret is true" if config.platform.image_pull_secret else None,
+        "hfToken": f"the weights of {', '.join(gated)} need a licence (gated)" if gated else "",
+        "pullSecret": "platform.imagePullSecret is true" if config.platform.image_pull_secret else "",
+        **dict.fromkeys(STORE_KEYS, "storage.s3 is set" if stored else ""),
     }
+    referred = config.secrets.given()
+    return {name: reason for name, reason in wanted.items() if reason and name not in referred}
+
+
+def _missing_secrets(draft: Draft, values: Mapping[str, str]) -> list[Problem]:
     return [
         Problem(
             path_of(name),
             f"is missing, but {reason}",
             "downloads would be refused and the pods never start",
-            f"run: pulumi config set --secret {PREFIX}{name}",
+            f"run: pulumi config set --secret {PREFIX}{name}{_or_refer(name)}",
         )
-        for name, reason in wanted.items()
-        if reason and name not in values
+        for name, reason in wanted_secrets(draft.config).items()
+        if name not in values and draft.knows("secrets", name) and draft.knows("storage")
+    ]
+
+
+def _or_refer(name: str) -> str:
+    if name in STORE_KEYS:
+        return f", or name a Secret in {path_of('storage', 's3', 'existingSecret')}"
+    return f", or refer to it in {path_of('secrets', name)}"
+
+
+def _idle_keys(draft: Draft, values: Mapping[str, str]) -> list[Problem]:
+    """The access key of a store that nobody would show."""
+    if not draft.knows("storage"):
+        return []
+    why = "storage.s3 names an existingSecret" if draft.config.storage else "there is no storage.s3"
+    return [
+        Problem(
+            path_of(name),
+            f"is set, but {why}",
+            "no download would use it",
+            f"add storage.s3, or run: pulumi config rm {PREFIX}{name}",
+        )
+        for name in STORE_KEYS
+        if name in values and name not in wanted_secrets(draft.config)
+    ]
+
+
+def _given_twice(config: StackConfig, values: Mapping[str, str]) -> list[Problem]:
+    return [
+        Problem(
+            path_of("secrets", name),
+            f"it refers to {source}, and {PREFIX}{name} is set as well",
+            "it could not be told which of the two the models use",
+            f"remove the reference, or run: pulumi config rm {PREFIX}{name}",
+        )
+        for name, source in config.secrets.given().items()
+        if name in values
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from components.core.models import ModelArchitecture as CoreArchitecture
 from stacks.config.base import Strict, entry
 from stacks.config.errors import refusal
+from stacks.config.storage import ModelClaim
 from stacks.config.types import DnsLabel, EnvName, ModelUri, PinnedImage, Quantity, dns_label, sequence
 
 # KServe and Istio derive these names from the model's; beyond 63 characters they would cut or hash them.
@@ -205,11 +206,20 @@ class Model(Strict):
         "Further environment of the engine.", factory=dict
     )
     resources: ModelResources | None = entry("CPU, memory and disk of a pod.", None)
+    claim: ModelClaim | None = entry(
+        "The volume claim of a pvc:// uri, and what fills it.", None, derived="a claim that is there already"
+    )
     cache: ModelCache | None = entry(
         "Volume for weights and compiled programs.", None, derived="every start downloads and compiles"
     )
+    runtime: Literal["vllm-cuda"] | None = entry(
+        "ServingRuntime of the namespace; the model is then an InferenceService, for which no picker runs.",
+        None,
+        derived="an LLMInferenceService with KServe's own presets",
+    )
     routing: Literal["prefix-cache", "load", "none"] = entry(
-        "How a replica is picked: by cached prefix and load, by load, or in turn.", "prefix-cache"
+        "How a replica is picked: by cached prefix and load, by load, or in turn; with a runtime, in turn.",
+        "prefix-cache",
     )
     pickers: int = entry("Endpoint pickers that run. One picks; the others stand by.", 1, ge=1, le=3)
     picker_failure_mode: Literal["open", "closed"] = entry(
@@ -230,6 +240,12 @@ class Model(Strict):
     architecture: ModelArchitecture | None = entry(
         "For the memory arithmetic.", None, derived="a table of known models; no check for others"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_picker(cls, values: Any) -> Any:
+        """What nobody says about the routing of a model with a runtime is what alone is possible."""
+        return {"routing": "none", **values} if isinstance(values, dict) and values.get("runtime") else values
 
 
 def _short_enough(name: str) -> str:

@@ -19,7 +19,7 @@ class PoolShape:
 
     `accelerator` is a key of the accelerator table, `nodes_per_replica` the machines that
     serve one replica together (more than 1 only for multi-host TPU slices), `memory_gib`
-    and `vcpus` those of one node where they are known.
+    and `vcpus` those of one node where they are known, `disk_gib` what images and pods may write to.
     """
 
     accelerator: str
@@ -28,6 +28,7 @@ class PoolShape:
     max_nodes: int
     memory_gib: float | None = None
     vcpus: int | None = None
+    disk_gib: float | None = None
 
     @property
     def chips_per_replica(self) -> int:

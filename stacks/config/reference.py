@@ -63,8 +63,11 @@ keys of their own, encrypted by Pulumi:
 | --- | --- | --- |
 | `llm-platform:hfToken` | `gated: true` | `pulumi config set --secret llm-platform:hfToken` |
 | `llm-platform:pullSecret` | `imagePullSecret: true` | `pulumi config set --secret llm-platform:pullSecret` |
+| `llm-platform:s3AccessKeyId` | `storage.s3` | `pulumi config set --secret llm-platform:s3AccessKeyId` |
+| `llm-platform:s3SecretAccessKey` | `storage.s3` | `pulumi config set --secret llm-platform:s3SecretAccessKey` |
 
-The commands ask for the value or read it from standard input, so that it stays out of the shell's history.
+The commands ask for the value or read it from standard input, so that it stays out of the shell's history. The first
+two can be kept in a store of the cloud or by somebody else instead: [references](namespaces.md#secrets-by-reference).
 """
 
 

@@ -8,8 +8,12 @@ from stacks.config.base import Strict, entry
 from stacks.config.cluster import Cluster
 from stacks.config.gateway import Gateway
 from stacks.config.model import Model, ModelName
+from stacks.config.namespaces import ModelNamespace
 from stacks.config.platform import Ownership, Platform
 from stacks.config.power import PowerState, Schedule
+from stacks.config.secret_sources import SecretSources
+from stacks.config.storage import Storage
+from stacks.config.types import DnsLabel
 
 
 class StackConfig(Strict):
@@ -18,6 +22,15 @@ class StackConfig(Strict):
     cluster: Cluster = entry("The cluster, by kind: gke, eks or existing.")
     gateway: Gateway = entry("The gateway.", factory=Gateway)
     models: dict[ModelName, Model] = entry("Models by name; the name is part of their address.", factory=dict)
+    namespaces: dict[DnsLabel, ModelNamespace] = entry(
+        "Quota, limits and team of the models' namespaces, by name.", factory=dict
+    )
+    secrets: SecretSources = entry(
+        "References to secrets that are kept elsewhere.", factory=SecretSources
+    )
+    storage: Storage | None = entry(
+        "Stores of weights.", None, derived="s3:// is AWS's own, read from the cluster's `bucket`"
+    )
     access: Access | None = entry("Keys, tiers and limits.", None, derived="no key is asked for")
     power: PowerState = entry(
         "awake runs the accelerators, asleep takes them and the models to zero, schedule follows it.",

@@ -14,6 +14,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SECRET_TEXT = {
     "hfToken": "Hugging Face token, for models with `gated: true`.",
     "pullSecret": "Docker config JSON of a private registry, with `platform.imagePullSecret: true`.",
+    "s3AccessKeyId": "Access key of the store of weights, with `storage.s3`.",
+    "s3SecretAccessKey": "Secret half of the store's access key, with `storage.s3`.",
 }
 # What Pulumi itself keeps in a stack file.
 _PULUMI_KEYS = {

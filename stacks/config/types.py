@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+from stacks.config.buckets import FIX as BUCKET_FIX
+from stacks.config.buckets import bucket_fault
 from stacks.config.errors import refusal
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -28,7 +30,6 @@ _FACTORS = {
     "Ti": 2**40,
 }
 _TOPOLOGY = re.compile(r"[1-9][0-9]*(x[1-9][0-9]*){1,2}")
-_BUCKET = re.compile(r"(?!xn--)(?!.*\.\.)(?![0-9.]+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HUGGING_FACE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?")
 _IMAGE = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*)"
@@ -174,16 +175,11 @@ def _uri_fault(scheme: str, rest: str) -> tuple[str, str] | None:
             "a Hugging Face model is named owner/model",
             "write hf://owner/model or hf://owner/model:revision",
         )
-    if scheme == "s3" and not bucket_name(head):
-        return f'S3 has no bucket "{head}"', "use 3 to 63 lower-case letters, digits, hyphens and single dots"
+    if scheme == "s3" and (fault := bucket_fault(head)):
+        return f'S3 has no bucket "{head}": {fault}', BUCKET_FIX
     if scheme == "pvc" and not DNS_LABEL.fullmatch(head):
         return f'"{head}" is not the name of a claim', "write pvc://claim or pvc://claim/path"
     return None
-
-
-def bucket_name(value: str) -> bool:
-    """Whether S3 takes this as the name of a bucket."""
-    return _BUCKET.fullmatch(value) is not None
 
 
 def time_zone(value: str) -> str:

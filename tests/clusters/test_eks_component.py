@@ -12,9 +12,11 @@ from tests.support import sdk
 from tests.support.recorder import AUTHORITY, CLUSTER_NAME, Recording, Registration
 
 CLUSTER, GROUP, ADDON = "aws:eks/cluster:Cluster", "aws:eks/nodeGroup:NodeGroup", "aws:eks/addon:Addon"
+VPC, ROLE = "aws:ec2/vpc:Vpc", "aws:iam/role:Role"
 SUBNET, NAT, ROUTE = "aws:ec2/subnet:Subnet", "aws:ec2/natGateway:NatGateway", "aws:ec2/route:Route"
 TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
 AMAZON, KUBERNETES = "pulumi:providers:aws", "pulumi:providers:kubernetes"
+SYSTEM = "cluster-system"
 GPU_GROUPS = {
     "cluster-l4-on-demand",
     "cluster-l4x4-on-demand",
@@ -73,6 +75,44 @@ def test_the_lock_against_deletion_is_amazon_s_and_pulumi_s_at_once(
     for recording, locked in ((whole, True), (plain, False)):
         cluster = one(recording, CLUSTER)
         assert (cluster.inputs["deletionProtection"], cluster.protect) == (locked, locked)
+        # A node group that goes under its models takes all their replicas at once.
+        groups = {r.name for r in recording.of_type(GROUP)} - {SYSTEM}
+        protected = {r.name for r in recording.registrations if r.protect}
+        assert protected == ({cluster.name, *groups} if locked else set())
+
+
+def test_a_kept_group_stands_beside_the_models_new_one_and_is_not_locked() -> None:
+    def move(raw: dict[str, Any]) -> None:
+        raw["cluster"]["deletionProtection"] = True
+        raw["cluster"]["accelerators"]["l4"] |= {"capacity": "spot", "keep": ["on-demand"]}
+
+    recording, handle = run(move)
+    groups = {r.name: r for r in recording.of_type(GROUP) if r.name.startswith("cluster-l4-")}
+    assert {name: group.protect for name, group in groups.items()} == {
+        "cluster-l4-spot": True,
+        "cluster-l4-on-demand": False,
+    }
+    marks = {name: group.inputs["labels"]["llmp.dev/pool"] for name, group in groups.items()}
+    assert marks == {"cluster-l4-spot": "l4-spot", "cluster-l4-on-demand": "l4-on-demand"}
+    assert handle.accelerators["l4"].node_selector["llmp.dev/pool"] == "l4-spot"
+    assert {group.inputs["capacityType"] for group in groups.values()} == {"SPOT", "ON_DEMAND"}
+
+
+def test_what_is_ignored_exists_in_the_installed_sdk_and_is_the_autoscalers_size_alone(
+    whole: Recording,
+) -> None:
+    """A path in Python's spelling would ignore nothing; ignored where a floor is, it would stop the sleep."""
+    ignoring = {item.name: item.ignored for item in amazons(whole) if item.ignored}
+    path = "scalingConfig.desiredSize"
+    assert ignoring == dict.fromkeys(GPU_GROUPS - {"cluster-l4x4-on-demand"}, (path,))
+
+    def sleep(raw: dict[str, Any]) -> None:
+        everything(raw)
+        raw["power"] = "asleep"
+
+    asleep = {item.name: item.ignored for item in amazons(run(sleep)[0]) if item.ignored}
+    assert asleep == dict.fromkeys(GPU_GROUPS, (path,))
+    assert sdk.has_path(sdk.arguments_of(GROUP), path)
 
 
 def test_ckv_aws_38_39_the_api_server_is_closed_or_open_to_named_networks(
@@ -131,6 +171,12 @@ def test_network_policies_are_enforced(plain: Recording) -> None:
     assert settings == {"enableNetworkPolicy": "true"}
 
 
+def test_claims_that_name_no_class_get_one(plain: Recording) -> None:
+    """EKS's own class belongs to a driver that is gone, and is no default."""
+    settings = json.loads(one(plain, ADDON, "cluster-aws-ebs-csi-driver").inputs["configurationValues"])
+    assert settings == {"defaultStorageClass": {"enabled": True}}
+
+
 def test_nodes_have_a_way_out_before_they_start(plain: Recording) -> None:
     ways = {r.urn for r in plain.of_type(ROUTE)}
     for group in plain.of_type(GROUP):
@@ -142,6 +188,29 @@ def test_the_kubernetes_provider_waits_for_what_the_api_needs_and_for_no_gpu(pla
     names = {r.name for r in plain.registrations if r.urn in before}
     assert {"cluster-system", "cluster-coredns", "cluster-vpc-cni"} <= names
     assert not names & GPU_GROUPS
+
+
+def test_a_machine_s_settings_are_named_by_number_and_change_in_place(plain: Recording) -> None:
+    """`$Latest` differs from what AWS answers, in every preview; a group of its own would not see a new version."""
+    for group in plain.of_type(GROUP):
+        assert group.inputs["launchTemplate"]["version"] == "1", group.name
+    assert all(r.inputs["updateDefaultVersion"] for r in plain.of_type(TEMPLATE))
+
+
+def test_slow_resources_have_the_time_that_amazon_takes(whole: Recording) -> None:
+    slow = {"create": "45m", "update": "90m", "delete": "45m"}
+    lingering = {"delete": "20m"}
+    times = {
+        CLUSTER: slow,
+        GROUP: slow,
+        ADDON: {"create": "20m", "update": "20m"},
+        SUBNET: lingering,
+        VPC: lingering,
+        "aws:ec2/internetGateway:InternetGateway": lingering,
+        "aws:ec2/securityGroup:SecurityGroup": lingering,
+    }
+    for item in amazons(whole):
+        assert item.timeouts == times.get(item.type, {}), item.name
 
 
 def test_models_wait_for_their_groups_and_the_tags_that_scale_them() -> None:
@@ -163,6 +232,22 @@ def test_the_kubeconfig_is_secret_and_holds_no_token(plain: Recording) -> None:
     assert content["clusters"][0]["cluster"]["certificate-authority-data"] == AUTHORITY
 
 
+def test_the_kubeconfig_acts_as_whoever_the_provider_is(whole: Recording) -> None:
+    """Another role in one of them would be locked out of what the other has made."""
+    provider = one(whole, AMAZON).inputs
+    assert not provider.keys() & {"profile", "assumeRoles", "assumeRoleWithWebIdentity", "accessKey", "token"}
+    plugin = json.loads(whole.outputs["kubeconfig"])["users"][0]["user"]["exec"]
+    assert "env" not in plugin and not {"--role-arn", "--profile"} & set(plugin["args"])
+    access = one(whole, CLUSTER).inputs["accessConfig"]
+    assert access["bootstrapClusterCreatorAdminPermissions"] is True
+
+
+def test_others_are_let_in_before_anything_is_installed(whole: Recording) -> None:
+    before = whole.before(one(whole, KUBERNETES))
+    entries = [r for r in amazons(whole) if r.type.startswith("aws:eks/access")]
+    assert len(entries) == 4 and {r.urn for r in entries} <= before
+
+
 def test_others_get_in_as_they_are_named(whole: Recording) -> None:
     policies = {
         r.inputs["principalArn"]: r.inputs["policyArn"].rsplit("/", 1)[-1]
@@ -177,6 +262,20 @@ def test_controllers_of_load_balancers_find_subnets_by_their_tags(plain: Recordi
         wanted = "elb" if "-public-" in name else "internal-elb"
         assert mine[f"kubernetes.io/role/{wanted}"] == "1", name
     assert not any(r.inputs["mapPublicIpOnLaunch"] for r in plain.of_type(SUBNET))
+
+
+def test_names_resolve_in_the_network_as_private_endpoints_need_it(plain: Recording) -> None:
+    vpc = one(plain, VPC).inputs
+    assert vpc["enableDnsHostnames"] is True and vpc["enableDnsSupport"] is True
+    assert {r.inputs["domain"] for r in plain.of_type("aws:ec2/eip:Eip")} == {"vpc"}
+
+
+def test_eks_is_given_two_zones_and_each_gpu_group_one(whole: Recording) -> None:
+    zones = {r.name.split("-", 2)[2] for r in whole.of_type(SUBNET)}
+    assert len(zones) == 3
+    assert len(one(whole, CLUSTER).inputs["vpcConfig"]["subnetIds"]) == 6
+    for group in whole.of_type(GROUP):
+        assert len(group.inputs["subnetIds"]) == (3 if group.name == SYSTEM else 1), group.name
 
 
 @pytest.mark.parametrize(("stack", "gateways"), [("plain", 1), ("whole", 3)])
@@ -209,6 +308,36 @@ def test_only_the_readers_of_the_bucket_get_its_role(plain: Recording) -> None:
     policy = json.loads(one(plain, "aws:iam/rolePolicy:RolePolicy", "cluster-models-bucket").inputs["policy"])
     resources: list[Any] = [statement["Resource"] for statement in policy["Statement"]]
     assert resources == ["arn:aws:s3:::llm-models", "arn:aws:s3:::llm-models/*"]
+
+
+def test_pods_take_roles_with_the_tags_of_their_session(plain: Recording) -> None:
+    """Pod Identity without TagSession is refused when the first pod asks, not before."""
+    associated = {
+        role["roleArn"]
+        for addon in plain.of_type(ADDON)
+        for role in addon.inputs.get("podIdentityAssociations", ())
+    }
+    assert associated
+    for name in ("vpc-cni", "aws-ebs-csi-driver", "cluster-autoscaler", "models"):
+        policy = json.loads(one(plain, ROLE, f"cluster-{name}").inputs["assumeRolePolicy"])
+        (statement,) = policy["Statement"]
+        assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}, name
+        assert set(statement["Action"]) == {"sts:AssumeRole", "sts:TagSession"}, name
+
+
+def test_nodes_can_join_and_pull_and_nothing_more(plain: Recording) -> None:
+    attached = plain.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
+    mine = {a.inputs["policyArn"].rsplit("/", 1)[-1] for a in attached if a.name.startswith("cluster-nodes-")}
+    assert mine == {"AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly"}
+
+
+def test_the_autoscaler_may_ask_for_what_an_empty_group_is_and_why_a_machine_did_not_come(
+    plain: Recording,
+) -> None:
+    name = "cluster-cluster-autoscaler-groups"
+    policy = json.loads(one(plain, "aws:iam/rolePolicy:RolePolicy", name).inputs["policy"])
+    looks = {action for s in policy["Statement"] if "Condition" not in s for action in s["Action"]}
+    assert {"eks:DescribeNodegroup", "autoscaling:DescribeScalingActivities"} <= looks
 
 
 def test_the_autoscaler_changes_groups_of_its_own_cluster_only(plain: Recording) -> None:

@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from components.clusters.eks import nodes
-from components.clusters.eks.args import GpuPoolArgs, ranges
+from components.clusters.eks.args import GpuPoolArgs, in_use, pools_of, ranges
+from components.clusters.system import SystemPoolArgs
 from components.core import labels
+from components.platform import gpu_operator
 from stacks.config import load_config
 from stacks.eks import eks_problems
 from tests.clusters.eks import EVERYTHING, args, everything
@@ -32,20 +34,25 @@ def test_eks_never_sees_a_size_outside_of_its_bounds(awake: bool, floor: int, ne
     assert sizes["max_size"] >= 1
 
 
-def test_asleep_no_pool_keeps_a_node() -> None:
+def test_made_asleep_no_pool_has_a_node() -> None:
     for floor in (0, 2):
         sizes = nodes.sizes(changed(min_nodes=floor), awake=False)
         assert (sizes["min_size"], sizes["desired_size"]) == (0, 0)
 
 
 def test_the_size_is_left_to_the_autoscaler_only_where_no_floor_can_contradict_it() -> None:
-    assert nodes.autoscaled(changed(min_nodes=0)) and not nodes.autoscaled(changed(min_nodes=1))
+    assert nodes.autoscaled(changed(min_nodes=0), awake=True)
+    assert not nodes.autoscaled(changed(min_nodes=1), awake=True)
 
 
-def test_waking_is_a_change_for_a_pool_with_a_floor() -> None:
-    """Were the size the same in both states, sleep would change nothing while the autoscaler has grown the group."""
+def test_going_to_sleep_takes_the_floor_and_no_node_from_under_a_model() -> None:
+    """Nodes that went first would be started again for the pods that lost them, since their models go after."""
     pool = changed(min_nodes=1)
-    assert nodes.sizes(pool, True)["desired_size"] != nodes.sizes(pool, False)["desired_size"]
+    assert nodes.autoscaled(pool, awake=False)
+    awake, asleep = nodes.sizes(pool, True), nodes.sizes(pool, False)
+    # EKS is sent sizes only where one differs, and waking must raise the size with the floor.
+    assert (awake["min_size"], asleep["min_size"]) == (1, 0)
+    assert awake["desired_size"] >= awake["min_size"]
 
 
 def test_a_pod_that_selects_the_product_can_start_from_zero() -> None:
@@ -107,8 +114,60 @@ def test_tags_reach_machines_and_volumes() -> None:
 
 
 def test_a_reservation_is_aimed_at_by_its_id() -> None:
-    target = nodes.gpu_template(changed(reservation="cr-1"), {})["capacity_reservation_specification"]
+    pool = changed(capacity="reservation", reservation="cr-1")
+    target = nodes.gpu_template(pool, {})["capacity_reservation_specification"]
     assert target == {"capacity_reservation_target": {"capacity_reservation_id": "cr-1"}}
+
+
+def test_what_models_leave_stands_beside_what_they_move_to_and_asks_for_no_node() -> None:
+    pool = changed(capacity="spot", keep=("reservation", "on-demand"), reservation="cr-1", min_nodes=1)
+    groups = pools_of("l4", pool)
+    assert set(groups) == {"l4-spot", "l4-reservation", "l4-on-demand"}
+    assert [name for name in groups if in_use("l4", pool, name)] == ["l4-spot"]
+    sizes = {name: nodes.sizes(group, awake=True) for name, group in groups.items()}
+    assert sizes["l4-spot"] == {"min_size": 1, "desired_size": 2, "max_size": 3}
+    for name in ("l4-reservation", "l4-on-demand"):
+        assert sizes[name] == {"min_size": 0, "desired_size": 0, "max_size": 3}
+        # Nodes that it still has are the autoscaler's, and stay while a pod is on them.
+        assert nodes.autoscaled(groups[name], awake=True)
+
+
+def test_only_the_reservation_s_own_group_takes_its_machines() -> None:
+    pool = changed(capacity="spot", keep=("reservation",), reservation="cr-1")
+    aimed = {
+        name
+        for name, group in pools_of("l4", pool).items()
+        if "capacity_reservation_specification" in nodes.gpu_template(group, {})
+    }
+    assert aimed == {"l4-reservation"}
+
+
+def test_the_launch_template_alone_says_what_a_machine_is() -> None:
+    """EKS refuses a disk, keys for SSH (CKV_AWS_100) and an image beside it; security groups would lose the cluster's."""
+    system = nodes.system_group(SystemPoolArgs(machine_type="m6i.large", nodes=2, max_nodes=2))
+    for group in (nodes.gpu_group("l4", POOL, True), system):
+        assert not group.keys() & {"disk_size", "remote_access", "release_version", "version"}
+    for template in (nodes.gpu_template(POOL, {}), nodes.system_template({})):
+        assert not template.keys() & {"vpc_security_group_ids", "network_interfaces", "key_name"}
+
+
+def test_driver_and_toolkit_come_with_the_image_and_the_rest_with_the_operator() -> None:
+    assert nodes.gpu_group("l4", POOL, True)["ami_type"] == "AL2023_x86_64_NVIDIA"
+    (release,) = gpu_operator.releases()
+    brought = {part: release.values.get(part, {}).get("enabled", True) for part in ("driver", "toolkit")}
+    assert brought == {"driver": False, "toolkit": False}
+    assert release.values.get("devicePlugin", {}).get("enabled", True)
+
+
+def test_every_group_is_repaired_and_bought_as_eks_spells_it() -> None:
+    bought = {kind: nodes.gpu_group("l4", changed(capacity=kind), True) for kind in nodes.CAPACITY_TYPES}
+    assert {kind: group["capacity_type"] for kind, group in bought.items()} == {
+        "on-demand": "ON_DEMAND",
+        "spot": "SPOT",
+        "reservation": "ON_DEMAND",
+    }
+    assert all(group["node_repair_config"] == {"enabled": True} for group in bought.values())
+    assert all(group["taints"][0]["effect"] == "NO_SCHEDULE" for group in bought.values())
 
 
 def test_an_upgrade_asks_for_no_spare_gpu() -> None:

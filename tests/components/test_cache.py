@@ -86,6 +86,18 @@ def test_a_volume_of_one_node_is_claimed_as_one() -> None:
     assert cache.claim(CACHE)["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
+@pytest.mark.parametrize(("field", "value"), [("shared", False), ("storage_class", "filestore-rwx")])
+def test_what_a_claim_cannot_change_makes_another_claim(field: str, value: object) -> None:
+    """Of one name, the new one would wait for the old one's pod, and that for the rollout, and that for the new one."""
+    other = replace(CACHE, **{field: value})
+    assert cache.claim(other)["metadata"]["name"] != cache.claim(CACHE)["metadata"]["name"]
+
+
+def test_a_larger_volume_is_the_same_claim() -> None:
+    larger = replace(CACHE, size="900Gi", engine="vllm/vllm-tpu:v2")
+    assert cache.claim(larger)["metadata"]["name"] == cache.claim(CACHE)["metadata"]["name"]
+
+
 def test_without_a_cache_the_pod_has_no_volume_of_ours() -> None:
     template = pod(None)
     assert "volumes" not in template and "volumeMounts" not in template["containers"][0]

@@ -277,7 +277,8 @@ def test_the_preset_stands_before_the_model_and_only_where_a_model_needs_it(tmp_
         "uri": "hf://Qwen/Qwen2.5-3B-Instruct", "accelerator": "small", "namespace": "others", "maxModelLen": 2048,
     }  # fmt: skip
     recording = record_stack(raw, tmp_path)
-    (made,) = (r for r in recording.registrations if r.inputs.get("kind") == "LLMInferenceServiceConfig")
+    presets = (r for r in recording.registrations if r.inputs.get("kind") == "LLMInferenceServiceConfig")
+    (made,) = (r for r in presets if r.inputs["metadata"]["name"] == preset.NAME)
     assert made.inputs["metadata"]["namespace"] == HOME
     services = {r.name: r for r in recording.registrations if r.inputs.get("kind") == "LLMInferenceService"}
     services = {name: r for name, r in services.items() if not r.type.endswith("Patch")}

@@ -65,12 +65,16 @@ def test_only_kinds_that_are_safe_to_share_and_keep_are_applied() -> None:
 def test_the_webhook_check_may_ask_and_nothing_more() -> None:
     objects = dict(webhook_check("registry.example/kubectl:v1.34.1", "v0.20.0"))
     assert objects["role"]["rules"] == [
-        {"apiGroups": ["serving.kserve.io"], "resources": ["llminferenceservices"], "verbs": ["create"]}
+        {
+            "apiGroups": ["serving.kserve.io"],
+            "resources": ["llminferenceservices", "inferenceservices"],
+            "verbs": ["create"],
+        }
     ]
     (container,) = objects["job"]["spec"]["template"]["spec"]["containers"]
     assert "--dry-run=server" in container["args"]
     question = json.loads(objects["question"]["data"]["question.json"])
-    assert (question["kind"], question["spec"]["replicas"]) == ("LLMInferenceService", 0)
+    assert {item["kind"] for item in question["items"]} == {"LLMInferenceService", "InferenceService"}
 
 
 def test_another_kserve_is_asked_anew() -> None:

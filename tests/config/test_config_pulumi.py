@@ -204,3 +204,32 @@ def test_importing_the_configuration_does_not_import_pulumi() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+S3 = {"models/qwen/uri": "s3://models/qwen"}
+STORE = {**S3, "storage": {"s3": {"endpoint": "https://store.example.com"}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "path", "wrong"),
+    [
+        (STORE, "s3AccessKeyId", "s3SecretAccessKey", "is missing, but storage.s3 is set"),
+        (S3, "s3AccessKeyId", "s3AccessKeyId", "there is no storage.s3"),
+        ({**STORE, "storage/s3/existingSecret": "k"}, "s3AccessKeyId", "s3AccessKeyId", "names an existingSecret"),
+    ],
+)  # fmt: skip
+def test_the_key_of_a_store_is_whole_and_of_use(read, change, given, path, wrong) -> None:
+    ((place, text),) = refused(read, change, extra={given: "value"}, secret=[given]).items()
+    assert place == path and wrong in text
+
+
+def test_the_key_of_a_store_is_two_secrets(read) -> None:
+    given = {"s3AccessKeyId": "known", "s3SecretAccessKey": "hidden"}
+
+    async def check() -> None:
+        config, secrets = read(STORE, extra=given, secret=[*given])
+        assert "hidden" not in repr(config) and "known" not in repr(config)
+        for output, value in ((secrets.store_access_key, "known"), (secrets.store_secret_key, "hidden")):
+            assert await output.is_secret() and await output.future() == value
+
+    asyncio.run(check())

@@ -268,7 +268,7 @@ CASES = {
     ),
     "tensor parallel that does not divide": (
         "eks",
-        {"models/qwen/tensorParallel": 3, "models/qwen/uri": "s3://bucket/m"},
+        {"models/qwen/tensorParallel": 3, "models/qwen/uri": "s3://bucket/m", "cluster/bucket": "bucket"},
         "models.qwen.tensorParallel",
         "3 does not divide the 4 chips",
         "use 1 or 2 or 4",
@@ -751,6 +751,20 @@ CASES = {
         "capacity is on-demand",
         "capacity: reservation",
     ),
+    "node group kept that is in use": (
+        "eks",
+        {f"{POOL}/capacity": "spot", f"{POOL}/keep": ["spot"]},
+        "cluster.accelerators.pool.keep",
+        "repeats a kind of capacity",
+        "keep only what the models move away from",
+    ),
+    "kept ODCR without an id": (
+        "eks",
+        {f"{POOL}/keep": ["reservation"]},
+        "cluster.accelerators.pool.reservation",
+        "none is named",
+        "cr-",
+    ),
     "ODCR without an id": (
         "eks",
         {f"{POOL}/capacity": "reservation"},
@@ -786,9 +800,16 @@ CASES = {
         "lets everybody reach",
         "list the networks",
     ),
+    "system nodes without room for a picker": (
+        "eks",
+        {"cluster/system": {"machineType": "m6i.large", "nodes": 2}},
+        "cluster.system",
+        "2 x m6i.large has 3.5 CPUs for pods, and asked for are 3.8: 2.8 by operators, 1.0 by the models'",
+        "use 3 nodes, or a larger machineType",
+    ),
     "one system node": (
         "eks",
-        {"cluster/system": {"machineType": "m6i.large", "nodes": 1}},
+        {"cluster/system": {"machineType": "m6i.4xlarge", "nodes": 1}},
         "cluster.system.nodes",
         "cluster DNS",
         "2 or more",
@@ -1242,6 +1263,13 @@ GOOD = {
         "eks",
         {
             f"{POOL}/capacity": "reservation",
+            f"{POOL}/reservation": {"id": "cr-0123456789abcdef0", "zone": "us-east-1a"},
+        },
+    ),
+    "an ODCR that is kept": (
+        "eks",
+        {
+            f"{POOL}/keep": ["reservation"],
             f"{POOL}/reservation": {"id": "cr-0123456789abcdef0", "zone": "us-east-1a"},
         },
     ),

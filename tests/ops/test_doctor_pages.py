@@ -34,6 +34,11 @@ KNOWN = {
         "compute forwarding-rules list": {"--regions"},
         "compute networks subnets list": {"--filter"},
     },
+    # https://docs.aws.amazon.com/cli/latest/reference
+    "aws": {
+        "autoscaling describe-scaling-activities": {"--region", "--auto-scaling-group-name", "--max-items"},
+        "ec2 describe-instance-type-offerings": {"--region", "--location-type", "--filters"},
+    },
     # https://www.pulumi.com/docs/iac/cli/commands
     "pulumi": {
         "up": {"--stack", "--refresh"},

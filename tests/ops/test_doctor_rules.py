@@ -482,6 +482,21 @@ CASES: dict[str, tuple[Scene, str, str]] = {
     "routing none": (scene(live=make.service_object("none"), picker=None, pool=None), "picker", "take turns"),
     "no picker": (scene(picker=None, pickers=()), "picker", "KServe has made no picker; requests go to any"),
     "picker stopped": (scene(picker=make.picker_deployment(0), pickers=()), "picker", "scaled to zero"),
+    "picker: namespace's quota": (
+        scene(
+            pickers=(),
+            events=(
+                event(
+                    "FailedCreate",
+                    "pods forbidden: exceeded quota: ai-workload-quota",
+                    kind="ReplicaSet",
+                    name=f"{make.picker_deployment()['metadata']['name']}-1",
+                ),
+            ),
+        ),
+        "picker",
+        "the namespace's quota refuses the picker; requests go to any",
+    ),
     "picker: configuration": (
         scene(pickers=(make.picker_pod(False, "failed to load config: plugin type 'x' is not registered"),)),
         "picker",

@@ -332,7 +332,7 @@ def test_the_stack_says_which_gateway(kube, monkeypatch, run):
     gateway = SimpleNamespace(namespace="edge", name="door")
     cluster = kube(pod("a", "istio-proxy"))
     cluster.answers = {("a", ""): entry(time=datetime.now(UTC).isoformat()) + "\n" + entry() + "\n"}
-    stack = SimpleNamespace(stack="dev", export=lambda: {"deployment": {}})
+    stack = SimpleNamespace(stack="dev", deployed=lambda: {"deployment": {}})
     monkeypatch.setattr(command, "Pulumi", lambda *_: stack)
     monkeypatch.setattr(command.settings, "read", lambda _: SimpleNamespace(gateway=gateway))
     monkeypatch.setattr(command.cluster, "connect", lambda *_: cluster)

@@ -100,6 +100,66 @@ def test_a_node_that_does_not_come_is_told_with_the_clouds_reason_and_what_to_do
     assert what_to_do in line
 
 
+ON_EKS = Place(
+    models=frozenset({("llm-models", "qwen")}),
+    pools={
+        "qwen": PoolPlace(
+            key="l4", machine="g6.4xlarge", zone="us-east-1a", capacity="on-demand", max_nodes=1
+        )
+    },
+    cloud="eks",
+)
+MACHINES = "eks-cluster-l4-on-demand-0a1b2c3-0123456789ab"
+
+
+def not_come(group=MACHINES, second=2):
+    """What Amazon's autoscaler puts on its own status."""
+    code = "OutOfResource.placeholder-cannot-be-fulfilled"
+    text = (
+        f"Failed adding 1 nodes to group {group} due to {code}; source errors: AWS cannot provision any more"
+    )
+    about = {"kind": "ConfigMap", "name": "cluster-autoscaler-status", "uid": "status"}
+    return {**event("ScaleUpFailed", text, second), "involvedObject": about}
+
+
+def selecting(pool):
+    """A pod that waits for a node of a pool."""
+    found = waiting()
+    return {**found, "spec": {**found["spec"], "nodeSelector": {"llmp.dev/pool": pool}}}
+
+
+def test_machines_that_amazon_does_not_give_are_told_with_the_command_that_has_the_reason():
+    asked = event("TriggeredScaleUp", f"pod triggered scale-up: [{{{MACHINES} 0->1 (max: 1)}}]")
+    again = {**asked, "lastTimestamp": at(9)}
+    rest = refused("1 in backoff after failed scale-up", second=8)
+    for events in ([asked, not_come()], [asked, not_come(), rest], [asked, not_come(), rest, again]):
+        line = told(selecting("l4-on-demand"), events=events, place=ON_EKS)[0]
+        assert line.startswith("qwen: NO NODE (no machine from AWS): ScaleUpFailed: Failed adding 1 nodes")
+        assert "us-east-1a has no g6.4xlarge free as on-demand right now, or the account's quota" in line
+        assert f"--region us-east-1 --auto-scaling-group-name {MACHINES} " in line
+        assert "(accelerators.l4.capacity: spot or reservation)" in line
+
+
+@pytest.mark.parametrize(
+    ("pool", "events"),
+    [
+        ("l4x4-on-demand", [not_come()]),
+        ("l4-on-demand", [not_come("eks-cluster-x-l4-on-demand-0a1b2c3-0")]),
+        # The pod is younger than the trouble.
+        ("l4-on-demand", [{**not_come(), "lastTimestamp": "2026-11-21T11:00:00Z"}]),
+    ],
+)
+def test_trouble_of_other_machines_or_other_times_is_not_a_models(pool, events):
+    assert not [x for x in told(selecting(pool), events=events, place=ON_EKS) if "ScaleUpFailed" in x]
+
+
+def test_where_a_pool_on_eks_is_and_what_its_machines_are_is_read_from_the_stack_file():
+    found = Place.of(load_config(raw_stack("gpu")))
+    assert "cluster-autoscaler" in found.namespaces
+    pool = found.pools["mistral-24b-quantized"]
+    assert (pool.machine, pool.zone, pool.capacity) == ("g6.4xlarge", "us-east-1a", "on-demand")
+
+
 def test_replicas_that_wait_for_the_same_reason_are_told_once():
     both = [failed("GCE out of resources"), failed("GCE out of resources", about="qwen-2")]
     lines = told(waiting(), waiting("qwen-2"), events=both)
@@ -123,6 +183,23 @@ def test_nodes_that_come_after_all_take_the_place_of_the_failure():
 def test_events_of_pods_that_are_gone_or_have_a_node_are_of_yesterday():
     assert not any("NO NODE" in line for line in told(pod(), events=[STOCK_OUT]))
     assert told(events=[STOCK_OUT]) == []
+
+
+def test_a_quota_that_keeps_pods_from_being_made_is_told_while_it_does():
+    said = 'pods "x-{}" is forbidden: exceeded quota: ai-workload-quota, requested: pods=1, used: pods=4, limited: pods=4'
+    made = {
+        "metadata": {},
+        "involvedObject": {"kind": "ReplicaSet", "name": "qwen-kserve-5d4f"},
+        "reason": "FailedCreate",
+    }
+    recent = [
+        {**made, "message": said.format(n), "lastTimestamp": f"2026-11-21T12:04:{n}Z"} for n in (10, 40)
+    ]
+    (line,) = told(events=recent)
+    assert line.startswith("qwen-kserve: NO POD: exceeded quota: ai-workload-quota, requested: pods=1")
+    assert "`namespaces` of the stack file" in line
+    assert not told(events=[{**recent[0], "lastTimestamp": "2026-11-21T11:55:00Z"}])
+    assert not told(events=[{**recent[0], "message": "denied by a webhook"}])
 
 
 def test_without_an_autoscaler_the_schedulers_reason_is_told_after_a_while():
@@ -235,14 +312,22 @@ def test_everything_is_told_once_and_again_when_it_changes_or_lasts():
     assert say("b", minutes=7) == ["b"]
 
 
-def model(ready="True", seen=1):
+def model(ready="True", seen=1, kind="LLMInferenceService"):
     status = {"observedGeneration": seen, "conditions": [{"type": "Ready", "status": ready}]}
-    return {"metadata": {"namespace": "llm-models", "name": "qwen", "generation": 1}, "status": status}
+    meta = {"namespace": "llm-models", "name": "qwen", "generation": 1}
+    return {"kind": kind, "metadata": meta, "status": status}
 
 
 @pytest.mark.parametrize(
     ("models", "expected"),
-    [([], False), ([model()], True), ([model("False")], False), ([model(seen=0)], False)],
+    [
+        ([], False),
+        ([model()], True),
+        ([model("False")], False),
+        ([model(seen=0)], False),
+        # What an InferenceService calls observed are generations of its Deployment.
+        ([model(seen=0, kind="InferenceService")], True),
+    ],
 )
 def test_ready_are_all_models_that_shall_run_and_in_their_latest_generation(models, expected):
     assert news.ready(Snapshot(models=tuple(models)), PLACE) is expected

@@ -66,7 +66,7 @@ def test_a_preview_of_nothing_yet_succeeds_without_any_value_of_amazons(story):
 def test_up_makes_the_cluster_and_its_nodes(story):
     assert story.first.ok, story.first.output
     types = {n["metadata"]["labels"]["node.kubernetes.io/instance-type"] for n in story.nodes}
-    assert {"m6i.large", "g6.12xlarge"} <= types
+    assert {"m6i.xlarge", "g6.12xlarge"} <= types
     assert all(n["status"]["conditions"][0]["status"] == "True" for n in story.nodes)
 
 

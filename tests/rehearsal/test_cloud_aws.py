@@ -196,7 +196,14 @@ def test_out_of_stock_it_waits_and_the_pod_only_hears_of_the_backoff(scene):
     scene.round()
     scene.round(1)
     assert scene.size(group) == 0
-    assert [reason for reason, _ in scene.kube.events()] == ["TriggeredScaleUp", "NotTriggerScaleUp"]
+    # Its own status has an event in between, which names the group and not the cause.
+    reasons = [reason for reason, _ in scene.kube.events()]
+    assert reasons == ["TriggeredScaleUp", "ScaleUpFailed", "NotTriggerScaleUp"]
+    noted = next(e for e in scene.kube.list("v1", "Event") if e["reason"] == "ScaleUpFailed")
+    about = {"kind": "ConfigMap", "name": "cluster-autoscaler-status", "namespace": "cluster-autoscaler"}
+    assert about.items() <= noted["involvedObject"].items()
+    assert noted["metadata"]["namespace"] == "cluster-autoscaler"
+    assert "to group eks-l4-" in noted["message"] and "placeholder-cannot-be-fulfilled" in noted["message"]
     assert "in backoff after failed scale-up" in scene.kube.events()[-1][1]
     scene.amazon.set(stockOuts=[])
     scene.round(10)

@@ -80,6 +80,20 @@ def test_a_second_preview_is_empty(stack: Stack) -> None:
     assert stack.run("preview", "--expect-no-changes").status == 0
 
 
+def test_another_class_is_another_volume_to_which_the_model_moves(stack: Stack) -> None:
+    """A claim cannot change its class; replaced under its name it would wait for the pod that uses it."""
+    cache = {"cache": {"size": "20Gi", "shared": False, "storageClass": "standard"}}
+    claims = lambda: {
+        c["metadata"]["name"] for c in stack.kube.list("v1", "PersistentVolumeClaim", NAMESPACE)
+    }
+    before, first = claims(), serving(stack)["metadata"]["name"]
+    stack.configure(MODELS, lambda models: {**models, MODEL: {**models[MODEL], **cache}})
+    outcome = stack.run("up")
+    assert outcome.status == 0, outcome.output
+    serving(stack, but=first)
+    eventually(lambda: len(claims()) == 1 and not claims() & before, "the old claim goes with its last pod")
+
+
 def test_destroy_takes_the_volume_with_it(stack: Stack) -> None:
     outcome = stack.run("destroy")
     assert outcome.status == 0, outcome.output

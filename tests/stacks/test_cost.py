@@ -77,7 +77,7 @@ def test_somebody_elses_cluster_has_no_price() -> None:
 
 
 def test_a_gpu_stack_is_priced_too() -> None:
-    assert priced(stack("gpu")).hourly("now") == pytest.approx(0.1 + 2 * 0.096 + 1.3232 + 4.6016 + 0.05)
+    assert priced(stack("gpu")).hourly("now") == pytest.approx(0.1 + 2 * 0.192 + 1.3232 + 4.6016 + 0.05)
 
 
 def test_a_pool_needs_whole_nodes_for_the_chips_of_all_its_models() -> None:

@@ -13,7 +13,7 @@ from tests.support.recorder import Recording, Registration
 from tests.support.stacks import raw_stack, record_stack
 
 GOLDEN = Path(__file__).with_name("golden")
-STACKS = ("dev", "tpu", "gpu", "pattern1", "multihost")
+STACKS = ("dev", "tpu", "gpu", "pattern1", "multihost", "inference-service")
 UPDATE = "make golden"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import Literal
 
@@ -25,7 +25,8 @@ class GpuPoolArgs:
 
     `gpus` are those of one machine and `nvme_gb` its instance store. `min_nodes` to `max_nodes` are the sizes that it
     may have, `needed` the nodes that the models fill. `reservation` is the id of a capacity reservation, with
-    capacity `reservation`.
+    capacity `reservation`. `keep` are the kinds of capacity that models have moved away from, or are about to: their
+    node groups stay for now.
     """
 
     instance_type: str
@@ -36,6 +37,7 @@ class GpuPoolArgs:
     needed: int
     min_nodes: int = 0
     capacity: Capacity = "on-demand"
+    keep: tuple[Capacity, ...] = ()
     reservation: str | None = None
     storage: Storage = "instance-store"
     disk_gib: int = 200
@@ -107,6 +109,18 @@ def pool_name(key: str, capacity: Capacity) -> str:
     return f"{key}-{capacity}"
 
 
+def pools_of(key: str, pool: GpuPoolArgs) -> Mapping[str, GpuPoolArgs]:
+    """The node groups that one entry becomes, by name; those that models move away from ask for no nodes."""
+    former = [replace(pool, capacity=kind, keep=(), min_nodes=0, needed=0) for kind in pool.keep]
+    return {pool_name(key, one.capacity): one for one in (pool, *former)}
+
+
+def in_use(key: str, pool: GpuPoolArgs, name: str) -> bool:
+    """Whether the entry's models select that one of its node groups; one that they leave may be removed."""
+    return name == pool_name(key, pool.capacity)
+
+
 def longest_key(cluster: str, pool: GpuPoolArgs) -> int:
     """The most characters that a pool's key may have, in a cluster component of this name."""
-    return MAX_NODE_GROUP_NAME - RANDOM_SUFFIX - len(f"{cluster}-") - len(pool_name("", pool.capacity))
+    rest = max(len(name) for name in pools_of("", pool))
+    return MAX_NODE_GROUP_NAME - RANDOM_SUFFIX - len(f"{cluster}-") - rest

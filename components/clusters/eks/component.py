@@ -8,6 +8,7 @@ controllers still run, and AWS's load balancers and volumes go with them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -15,7 +16,7 @@ import pulumi_aws as aws
 
 from components.clusters.eks import amazon, nodes
 from components.clusters.eks.addons import AFTER_NODES, BEFORE_NODES, addons, pod_identities
-from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, pool_name
+from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, in_use, pool_name, pools_of
 from components.clusters.eks.control_plane import (
     ADMIN_POLICY,
     KEY_DELETION_DAYS,
@@ -25,6 +26,7 @@ from components.clusters.eks.control_plane import (
 )
 from components.clusters.eks.kubeconfig import kubeconfig
 from components.clusters.eks.network import Network, build_network
+from components.clusters.eks.secrets import read_secret
 from components.clusters.handle import ClusterHandle
 from components.clusters.provider import kubernetes_provider
 from components.clusters.scope import Scope
@@ -61,8 +63,11 @@ class EksGpuCluster(Component):
         identities = pod_identities(self._scope, args, cluster)
         groups = [
             resource
-            for key, pool in sorted(args.accelerators.items())
-            for resource in self._gpu_group(key, pool, cluster, machines, network, before_nodes)
+            for key, entry in sorted(args.accelerators.items())
+            for name, pool in pools_of(key, entry).items()
+            for resource in self._gpu_group(
+                key, pool, in_use(key, entry, name), cluster, machines, network, before_nodes
+            )
         ]
         self.kubeconfig = _kubeconfig_of(cluster, args.region)
         provider = kubernetes_provider(
@@ -81,6 +86,7 @@ class EksGpuCluster(Component):
             ready=(system, *second, *groups),
             kubeconfig=self.kubeconfig,
             name=cluster.name,
+            read_secret=partial(read_secret, provider=amazons),
         )
         self.register_outputs({"cluster": cluster.name, "region": args.region, "kubeconfig": self.kubeconfig})
 
@@ -155,12 +161,13 @@ class EksGpuCluster(Component):
         self,
         key: str,
         pool: GpuPoolArgs,
+        used: bool,
         cluster: aws.eks.Cluster,
         machines: amazon.Role,
         network: Network,
         after: Sequence[pulumi.Resource],
     ) -> list[pulumi.Resource]:
-        """A node group, and the tags by which it can be scaled from zero."""
+        """A node group, which models use or have left, and the tags by which it can be scaled from zero."""
         name = pool_name(key, pool.capacity)
         group = self._group(
             name,
@@ -170,7 +177,9 @@ class EksGpuCluster(Component):
             cluster,
             machines,
             after,
-            ignore=[AUTOSCALERS_OWN] if nodes.autoscaled(pool) else None,
+            ignore=[AUTOSCALERS_OWN] if nodes.autoscaled(pool, self._args.awake) else None,
+            # Removed or replaced under its models it would take all replicas at once; the preview says no.
+            protect=self._args.deletion_protection and used,
         )
         scaling = group.resources.apply(lambda made: made[0].autoscaling_groups[0].name)
         tags = [
@@ -194,6 +203,7 @@ class EksGpuCluster(Component):
         machines: amazon.Role,
         after: Sequence[pulumi.Resource],
         ignore: list[str] | None = None,
+        protect: bool = False,
     ) -> aws.eks.NodeGroup:
         launch = aws.ec2.LaunchTemplate(f"{self._name}-{name}", **template, opts=self._scope.options())
         return aws.eks.NodeGroup(
@@ -204,7 +214,7 @@ class EksGpuCluster(Component):
             # By number: "$Latest" would differ from what AWS answers, in every preview.
             launch_template={"id": launch.id, "version": launch.latest_version.apply(str)},
             **inputs,
-            opts=self._scope.options(after=after, ignore_changes=ignore, **POOL_TIMES),
+            opts=self._scope.options(after=after, ignore_changes=ignore, protect=protect, **POOL_TIMES),
         )
 
 

@@ -84,18 +84,19 @@ def gpu_group(key: str, pool: GpuPoolArgs, awake: bool) -> Fragment:
     }
 
 
-def autoscaled(pool: GpuPoolArgs) -> bool:
+def autoscaled(pool: GpuPoolArgs, awake: bool) -> bool:
     """Whether the autoscaler alone decides on the size: it may go to zero, so no floor can contradict it."""
-    return pool.min_nodes == 0
+    return pool.min_nodes == 0 or not awake
 
 
 def sizes(pool: GpuPoolArgs, awake: bool) -> Fragment:
     """Floor, size and ceiling of a GPU pool.
 
     EKS refuses a size outside of its bounds, and a ceiling below one. A pool that may be empty starts at what its
-    models need and is the autoscaler's from then on (its size is then ignored here): asleep, its models
-    leave, and the autoscaler takes the nodes. A pool with a floor cannot be left to it, since the floor could
-    not be raised above a size that is ignored; it has the size that its models need, and none asleep.
+    models need and is the autoscaler's from then on (its size is then ignored here). A pool with a floor cannot be left
+    to it, since the floor could not be raised above a size that is ignored; it has the size that its models need.
+    Asleep, only the floor goes: models leave, and the autoscaler takes the nodes. A size of zero would take the nodes
+    from under the models, which go later in the same run, and the autoscaler would start others for their pods.
     """
     floor = pool.min_nodes if awake else 0
     size = min(max(floor, pool.needed), pool.max_nodes) if awake else 0
@@ -126,7 +127,8 @@ def gpu_template(pool: GpuPoolArgs, tags: Mapping[str, str]) -> Fragment:
     return {
         **_template(pool.disk_gib, tags),
         **({"user_data": user_data()} if fast else {}),
-        **(reserved if pool.reservation else {}),
+        # A group that is kept beside the reservation's is of other machines.
+        **(reserved if pool.capacity == "reservation" else {}),
     }
 
 

@@ -7,6 +7,8 @@ are deleted, their controllers still run, and Google's load balancers go with th
 
 from __future__ import annotations
 
+from functools import partial
+
 import pulumi
 import pulumi_gcp as gcp
 
@@ -16,6 +18,7 @@ from components.clusters.gke.google import enable_apis, google_provider, node_ac
 from components.clusters.gke.kubeconfig import kubeconfig
 from components.clusters.gke.network import Network, build_network
 from components.clusters.gke.pools import GOOGLES_OWN, SYSTEM, accelerator_pool, system_pool, tpu_pool
+from components.clusters.gke.secrets import read_secret
 from components.clusters.handle import ClusterHandle
 from components.clusters.provider import kubernetes_provider
 from components.clusters.scope import Scope
@@ -60,6 +63,7 @@ class GkeTpuCluster(Component):
             description=f"GKE cluster in {args.zone} of project {args.project}",
             ready=(system, *pools),
             kubeconfig=self.kubeconfig,
+            read_secret=partial(read_secret, provider=google),
         )
         self.register_outputs({"cluster": cluster.name, "zone": args.zone, "kubeconfig": self.kubeconfig})
 

@@ -43,8 +43,12 @@ class CacheSpec:
 
     @property
     def claim(self) -> str:
-        """The name of the volume claim."""
-        return f"{self.model}-cache"
+        """The name of the volume claim, another one for another mode of access or class.
+
+        Neither can be changed. A claim of the same name would wait for the old one to go, which waits for the pod that
+        uses it, which waits for the rollout; one beside it is filled anew, and the old one goes when nobody uses it.
+        """
+        return f"{self.model}-cache-{revision([self.shared, self.storage_class])}"
 
     @property
     def keeps_weights(self) -> bool:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
+from components.core.services import LLM, MODEL_PORT, ServiceKind
 from components.serving.manifests import token_limits
 
 API = "gateway.networking.k8s.io/v1"
 Header = dict[str, str]
 POOL_GROUP = "inference.networking.k8s.io"
-MODEL_PORT = 8000
 PLAIN_PORT, TLS_PORT = 80, 443
 # What the engine answers by inference, and where the picker chooses the replica; matched exactly, so that a
 # path that nobody thought of reaches no model.
@@ -183,6 +183,7 @@ class RouteSpec:
     gateway_namespace: str
     section: str
     pooled: bool
+    kind: ServiceKind = LLM
     host: str | None = None
     google: bool = False
     timeout_seconds: int | None = None
@@ -223,8 +224,8 @@ def _pool(spec: RouteSpec) -> dict[str, Any]:
 
 
 def _service(spec: RouteSpec) -> dict[str, Any]:
-    name = naming.workload_service(spec.model)
-    return {"group": "", "kind": "Service", "name": name, "port": MODEL_PORT}
+    name = spec.kind.service(spec.model)
+    return {"group": "", "kind": "Service", "name": name, "port": spec.kind.port}
 
 
 def _match(path: str, headers: Iterable[Header], kind: str = "Exact") -> dict[str, Any]:

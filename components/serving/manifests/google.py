@@ -21,6 +21,7 @@ from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
+from components.core.services import LLM, ServiceKind
 from components.serving.manifests.gateway import MODEL_PORT, POOL_GROUP
 from components.serving.manifests.network_policy import Peer, blocks
 
@@ -43,6 +44,7 @@ class BackendSpec:
     namespace: str
     pooled: bool
     timeout_seconds: int
+    kind: ServiceKind = LLM
 
 
 def probers() -> tuple[Peer, ...]:
@@ -63,7 +65,7 @@ def backend_policies(spec: BackendSpec) -> tuple[tuple[str, Manifest], ...]:
 
 
 def _targets(spec: BackendSpec) -> Iterator[tuple[str, dict[str, str]]]:
-    yield "service", {"group": "", "kind": "Service", "name": naming.workload_service(spec.model)}
+    yield "service", {"group": "", "kind": "Service", "name": spec.kind.service(spec.model)}
     if spec.pooled:
         yield (
             "pool",

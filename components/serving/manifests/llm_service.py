@@ -16,18 +16,21 @@ from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest, revision
+from components.core.services import LLM, PREDICTOR, ServiceKind
 from components.serving.manifests import cache as caches
-from components.serving.manifests import preset
+from components.serving.manifests import preset, storage
 from components.serving.manifests.cache import CacheSpec
 from components.serving.manifests.gateway import MODEL_PORT
 from components.serving.manifests.network_policy import PICKER_PORT
 from components.serving.manifests.scheduling import Routing, endpoint_picker
+from components.serving.manifests.serving_runtime import RuntimeSpec
+from components.serving.manifests.storage import Store
 
 API = "serving.kserve.io/v1alpha2"
 GROUPS_API = "leaderworkerset.x-k8s.io/v1"
 PROBE_SECONDS = 10
 # KServe's 1 GiB is too little for the page cache of a download of many gigabytes (kserve 0.20, config map template).
-DOWNLOAD_MEMORY = "8Gi"
+DOWNLOAD_CPU, DOWNLOAD_MEMORY = "2", "8Gi"
 # Weights that the storage initializer copies into the pod; a claim is mounted and an image is pulled instead.
 DOWNLOADED = ("hf://", "s3://")
 # KServe hands this on to the LeaderWorkerSet, which then puts a group on the nodes that share one value of the label and
@@ -45,6 +48,8 @@ class ModelSpec:
     time from the start of a pod to Ready, `starts` counts those that follow each other when it changes, and
     `grace_seconds` are what a pod has from its deletion to its end. `pickers` choose replicas, and where none answers requests
     go to any replica if `picker_fails_open`, else to none. `run_as_root` is for images that have no other user.
+    `store` says where weights with an s3:// uri are, and `weights` changes when other weights are put into a claim.
+    With a `runtime` of its namespace the model is an InferenceService, whose Deployment gets the `strategy`.
     """
 
     name: str
@@ -71,6 +76,15 @@ class ModelSpec:
     run_as_root: bool = False
     hosts: int = 1
     cache: CacheSpec | None = None
+    store: Store | None = None
+    weights: str | None = None
+    runtime: RuntimeSpec | None = None
+    strategy: Mapping[str, Any] | None = None
+
+    @property
+    def kind(self) -> ServiceKind:
+        """Which kind of service the model is."""
+        return LLM if self.runtime is None else PREDICTOR
 
     @property
     def pooled(self) -> bool:
@@ -86,6 +100,14 @@ class ModelSpec:
     def downloads(self) -> bool:
         """Whether the weights come over the network at every start."""
         return self.uri.startswith(DOWNLOADED)
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """Annotations of the pods that make new ones of them when their weights change.
+
+        A label would do so as well, if KServe did not put it into the Deployment's selector, which cannot be changed.
+        """
+        return {labels.WEIGHTS: self.weights} if self.weights else {}
 
 
 def llm_service(spec: ModelSpec, gateway: str, gateway_namespace: str, routes: tuple[str, ...]) -> Manifest:
@@ -113,6 +135,7 @@ def llm_service(spec: ModelSpec, gateway: str, gateway_namespace: str, routes: t
             # One chip needs no flag, and KServe renders none for a missing value.
             "parallelism": {"tensor": spec.chips} if spec.chips > 1 else None,
             "router": router,
+            "annotations": spec.marks or None,
             "template": _pod(spec, _engine(spec)),
             **group,
         },
@@ -125,14 +148,15 @@ def _group(spec: ModelSpec) -> dict[str, Any]:
         "parallelism": {"tensor": spec.chips, "pipeline": spec.hosts},
         "worker": _pod(spec, _host(spec)),
         # On every pod, so that a rollout can be told from the one before: LeaderWorkerSet 0.8 observes no generations.
-        "annotations": {labels.REVISION: group_revision(spec)},
+        "annotations": {labels.REVISION: group_revision(spec), **spec.marks},
     }
 
 
 def group_revision(spec: ModelSpec) -> str:
     """Changes when the pods of a group do, and not with their number."""
     pods = [_pod(spec, _engine(spec)), _pod(spec, _host(spec)), spec.chips, spec.hosts]
-    return revision([*pods, preset.pipeline_parallel(spec.namespace)["spec"]])
+    marks = [spec.marks] if spec.marks else []
+    return revision([*pods, preset.pipeline_parallel(spec.namespace)["spec"], *marks])
 
 
 def _scheduler(spec: ModelSpec, picker: Manifest) -> dict[str, Any]:
@@ -170,9 +194,10 @@ def _pod(spec: ModelSpec, container: dict[str, Any]) -> dict[str, Any]:
 
 def _download(spec: ModelSpec) -> dict[str, Any]:
     # A pod is scheduled by the larger of its init and its main containers, so this costs nothing more.
-    limits = {"cpu": "2", "memory": spec.memory or DOWNLOAD_MEMORY}
+    limits = {"cpu": DOWNLOAD_CPU, "memory": spec.memory or DOWNLOAD_MEMORY}
     return {
         "name": "storage-initializer",
+        "env": storage.environment(spec.store) if spec.store and spec.store.endpoint else None,
         "resources": {"requests": {"cpu": "100m"}, "limits": limits},
         "volumeMounts": caches.download_mounts(spec.cache) if spec.cache else None,
     }
@@ -194,11 +219,6 @@ def _engine(spec: ModelSpec) -> dict[str, Any]:
 def _host(spec: ModelSpec) -> dict[str, Any]:
     """The engine's container without the server: what it runs on. All of it, on each of several hosts."""
     chips = str(spec.chips // spec.hosts)
-    limits = {
-        "memory": spec.memory,
-        "ephemeral-storage": spec.ephemeral_storage,
-        spec.resource: chips,
-    }
     environment = {
         **(caches.environment() if spec.cache else {}),
         **({preset.CHIPS_VARIABLE: chips} if spec.spans_hosts else {}),
@@ -210,9 +230,26 @@ def _host(spec: ModelSpec) -> dict[str, Any]:
         "image": spec.image,
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())] or None,
         "volumeMounts": caches.engine_mounts(spec.cache) if spec.cache else None,
-        "resources": {"requests": {"cpu": spec.cpu, **limits}, "limits": limits},
+        "resources": resources(spec),
         "securityContext": root if spec.run_as_root else None,
     }
+
+
+def resources(spec: ModelSpec) -> dict[str, Any]:
+    """What the engine's container asks for; accelerators as they are limited, or the API server refuses it."""
+    limits = {
+        "memory": spec.memory,
+        "ephemeral-storage": spec.ephemeral_storage,
+        spec.resource: str(spec.chips // spec.hosts),
+    }
+    return {"requests": {"cpu": spec.cpu, **limits}, "limits": limits}
+
+
+def download_secrets(spec: ModelSpec, hub: tuple[str, ...]) -> tuple[str, ...]:
+    """The Secrets that a model's download needs: those of the `hub`, or its store's; none where nothing is downloaded."""
+    if spec.uri.startswith(storage.SCHEME):
+        return (spec.store.secret,) if spec.store and spec.store.secret else ()
+    return hub if spec.downloads else ()
 
 
 def service_account(spec: ModelSpec, secrets: tuple[str, ...], pull_secrets: tuple[str, ...]) -> Manifest:
@@ -226,6 +263,17 @@ def service_account(spec: ModelSpec, secrets: tuple[str, ...], pull_secrets: tup
         automountServiceAccountToken=False,
         secrets=[{"name": name} for name in secrets] or None,
         imagePullSecrets=[{"name": name} for name in pull_secrets] or None,
+    )
+
+
+def waits(spec: ModelSpec, item: Manifest, route: str) -> tuple[tuple[str, Manifest], ...]:
+    """(role, fields) of what is waited for after the service `item`, one after the other (docs/adr/0004)."""
+    mark = revision(item["spec"])
+    return (
+        ("routed", routed(spec, route)),
+        ("rollout", rollout(spec, mark)),
+        *((("leaders", leaders(spec, mark)),) if spec.spans_hosts else ()),
+        ("ready", ready(spec, mark)),
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from components.core import labels
 from components.core.manifest import Manifest, manifest
+from components.core.services import LLM, ServiceKind
 from components.serving.manifests import network_policy, token_limits
 from components.serving.manifests.gateway import MODEL_PORT
 from components.serving.manifests.network_policy import Peer
@@ -63,6 +64,7 @@ class ModelTarget:
     pooled: bool
     running: bool
     load_budget_seconds: int
+    kind: ServiceKind = LLM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +157,9 @@ def _model(spec: MonitoringSpec, model: ModelTarget) -> Iterable[Chain]:
     pods = Target(
         name=f"{model.name}-workload",
         namespace=model.namespace,
-        match=labels.model_workload(model.name),
+        match=model.kind.pods(model.name),
         port=MODEL_PORT,
-        https=spec.tls,
+        https=spec.tls and model.kind.tls,
     )
     alerts = _model_alerts(_job(spec.system, pods), model, spec.slow_seconds)
     yield ((f"model-{model.name}-workload", scrape(spec, pods)),)
@@ -408,9 +410,8 @@ def _model_alerts(job: str, model: ModelTarget, slow_seconds: int) -> tuple[Aler
     loading = model.load_budget_seconds // 60 + 5
     name = model.name
     first_token = f'vllm:time_to_first_token_seconds_bucket{{job="{job}"}}'
-    restarts = (
-        f'kube_pod_container_status_restarts_total{{namespace="{model.namespace}",pod=~"{name}-kserve-.*"}}'
-    )
+    pods = f'namespace="{model.namespace}",pod=~"{model.kind.workload(name)}-.*"'
+    restarts = f"kube_pod_container_status_restarts_total{{{pods}}}"
     started = f'process_start_time_seconds{{job="{job}"}}'
     down = (
         Alert(

@@ -18,9 +18,11 @@ from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
+from components.core.services import LLM, ServiceKind
 from components.serving.manifests import token_limits
 from components.serving.manifests.gateway import MODEL_PORT
 from components.serving.manifests.preset import GROUP_PORTS
+from components.serving.manifests.storage import Store
 
 API = "networking.k8s.io/v1"
 PICKER_PORT, PICKER_HEALTH_PORT, PICKER_METRICS_PORT = 9002, 9003, 9090
@@ -32,6 +34,9 @@ LINK_LOCAL = "169.254.0.0/16"
 PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", LINK_LOCAL)
 # The usual address of a node-local DNS cache; queries go there instead of to the DNS pods.
 NODE_DNS = "169.254.20.10/32"
+# Where pods of EKS ask for the credentials of their role (docs.aws.amazon.com/eks, pod-id-agent-setup, read 2026-11).
+POD_IDENTITY, POD_IDENTITY_PORT = "169.254.170.23/32", 80
+HTTPS = 443
 # 443 on managed clusters, 6443 on most others.
 API_SERVER_PORTS = (443, 6443)
 
@@ -44,7 +49,7 @@ class PolicySpec:
 
     `gateway` are peers that requests come from, `probers` those that ask for the health of pods where the
     gateway is not in the cluster. `downloads` says whether weights come over the
-    network; `store_blocks` are private address blocks of a store of one's own.
+    network; `store` says from where, None for a public hub.
     `api_server_blocks` hold the API server, which the picker watches. `monitoring` are the pods
     that scrape metrics, None without them.
     """
@@ -55,9 +60,10 @@ class PolicySpec:
     pooled: bool
     downloads: bool
     probers: tuple[Peer, ...] = ()
-    store_blocks: tuple[str, ...] = ()
+    store: Store | None = None
     api_server_blocks: tuple[str, ...] = ("0.0.0.0/0",)
     monitoring: Peer | None = None
+    kind: ServiceKind = LLM
 
 
 def default_deny(namespace: str) -> Manifest:
@@ -100,7 +106,7 @@ def workload(spec: PolicySpec) -> Manifest:
     return _policy(
         spec,
         "workload",
-        labels.model_workload(spec.model),
+        spec.kind.pods(spec.model),
         ingress=[_rule("from", peers, [MODEL_PORT])],
         egress=_store(spec),
     )
@@ -109,7 +115,7 @@ def workload(spec: PolicySpec) -> Manifest:
 def picker(spec: PolicySpec) -> Manifest:
     """The endpoint picker: questions from the gateway; it scrapes the replicas and watches the API server.
 
-    KServe 0.20 leaves the download of the tokenizer in its pod, so it reaches the store as well.
+    It has no weights and no way to them (`picker.py`).
     """
     replicas = [{"podSelector": {"matchLabels": labels.model_workload(spec.model)}}]
     api = [_block(cidr, except_=[LINK_LOCAL]) for cidr in spec.api_server_blocks]
@@ -125,7 +131,6 @@ def picker(spec: PolicySpec) -> Manifest:
         egress=[
             _rule("to", replicas, [MODEL_PORT]),
             _rule("to", api, API_SERVER_PORTS),
-            *_store(spec),
         ],
     )
 
@@ -222,13 +227,40 @@ def blocks(cidrs: Iterable[str]) -> tuple[Peer, ...]:
     return tuple(_block(cidr) for cidr in cidrs)
 
 
+def downloader(namespace: str, model: str, store: Store | None) -> Manifest:
+    """The pods that fill a model's claim: they fetch weights and talk to nobody else."""
+    return manifest(
+        API,
+        "NetworkPolicy",
+        naming.filler(model),
+        namespace,
+        labels={**labels.common("isolation"), labels.MODEL: model},
+        spec={
+            "podSelector": {"matchLabels": labels.filler(model)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [],
+            "egress": _reach(store),
+        },
+    )
+
+
 def _store(spec: PolicySpec) -> list[dict[str, Any]]:
-    if not spec.downloads:
-        return []
-    rules = [_rule("to", [_block("0.0.0.0/0", except_=list(PRIVATE))], [443])]
-    if spec.store_blocks:
-        rules.append({"to": [_block(cidr) for cidr in spec.store_blocks]})
-    return rules
+    return _reach(spec.store) if spec.downloads else []
+
+
+def _reach(store: Store | None) -> list[dict[str, Any]]:
+    """The way to weights: to the internet, as a hub and AWS's S3 are there, or to a store of one's own alone."""
+    if store is None or not (store.namespace or store.networks):
+        port = store.port if store else HTTPS
+        identity = store is not None and store.pod_identity
+        return [
+            _rule("to", [_block("0.0.0.0/0", except_=list(PRIVATE))], [port]),
+            *([_rule("to", [_block(POD_IDENTITY)], [POD_IDENTITY_PORT])] if identity else []),
+        ]
+    if store.namespace:
+        # The port of its Service need not be that of its pods, which is what policies see.
+        return [{"to": [{"namespaceSelector": {"matchLabels": {labels.NAMESPACE_NAME: store.namespace}}}]}]
+    return [_rule("to", list(blocks(store.networks)), [store.port])]
 
 
 def _block(cidr: str, except_: list[str] | None = None) -> Peer:

@@ -65,6 +65,14 @@ class Rollout:
         """Starts that follow each other until all replicas are new; one start may take the budget."""
         return max(1, math.ceil(self.replicas / max(1, self.replicas // _QUARTER if self.hosts == 1 else 1)))
 
+    @property
+    def strategy(self) -> dict[str, Any]:
+        """The same for a Deployment whose strategy is ours to say; one replica waits for the other's end, and its volume."""
+        if self.in_place and self.replicas == 1:
+            return {"type": "Recreate"}
+        surge, missing = (0, 1) if self.in_place else ("25%", "25%")
+        return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": missing}}
+
     def __str__(self) -> str:
         """What a change takes and costs, for people."""
         if self.replicas == 0:

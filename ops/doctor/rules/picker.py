@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
-from ops.doctor.causes import PICKERS, Cause, explain, last_line, proof
+from ops.doctor.causes import PICKERS, Cause, explain, last_line, proof, shown
 from ops.doctor.chain import Rule, Seen
 from ops.doctor.facts import MAIN, PodFacts, Scene
+from ops.doctor.rules.pods import QUOTA, QUOTA_FIX
 from ops.status import judge
 from ops.status import pods as stages
 
@@ -45,6 +47,20 @@ def _absent(scene: Scene) -> tuple[str, ...] | None:
 def _stopped(scene: Scene) -> tuple[str, ...] | None:
     wanted = ((scene.one.picker or {}).get("spec") or {}).get("replicas", 1)
     return ("its Deployment wants 0 replicas",) if wanted == 0 else None
+
+
+def _over_quota(scene: Scene) -> tuple[str, ...] | None:
+    """A quota keeps it from being created: its ReplicaSet says so."""
+    live = scene.one.picker
+    if live is None or len(scene.one.pickers) >= (live.get("spec") or {}).get("replicas", 1):
+        return None
+    own = [
+        str(event.get("message", ""))
+        for event in scene.one.events
+        if str((event.get("involvedObject") or {}).get("name", "")).startswith(live["metadata"]["name"])
+    ]
+    said = [text for text in own if re.search(QUOTA, text)]
+    return (shown(said[-1]),) if said else None
 
 
 def _ended(cause: Cause | None) -> Sign:
@@ -120,6 +136,14 @@ RULES: tuple[Rule, ...] = (
         look=_look(_stopped),
         found="the picker is scaled to zero; {without}",
         fix="`up` sets the number of `pickers` again; KServe's controller does so by itself when it runs",
+    ),
+    Rule(
+        link="picker",
+        page="quota",
+        look=_look(_over_quota),
+        found="the namespace's quota refuses the picker; {without}",
+        fix=QUOTA_FIX,
+        severity="decide",
     ),
     *(
         Rule(

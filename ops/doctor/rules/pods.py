@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 
 from ops.doctor.causes import ENGINE, Cause, explain, last_line, proof, shown
 from ops.doctor.chain import Rule, Seen
-from ops.doctor.facts import MAIN, PodFacts, Scene, conditions
+from ops.doctor.facts import PodFacts, Scene, conditions
 from ops.doctor.rules import starts
 from ops.doctor.rules.replicas import Sign, caused, look, rule
 from ops.status import pods as stages
 
 NEG = "cloud.google.com/load-balancer-neg-ready"
 QUOTA = r"[Ee]xceeded quota"
+QUOTA_FIX = (
+    "of a quota of this stack, raise what the message names in `namespaces` of the stack file; one that was changed by "
+    "hand comes back with `pulumi up --refresh`. Otherwise have its owner raise it, or ask for less in `resources`"
+)
 
 
 def _model(sign: Callable[[Scene], tuple[str, ...] | None]) -> Callable[[Scene], Iterator[Seen]]:
@@ -34,11 +38,11 @@ def _model(sign: Callable[[Scene], tuple[str, ...] | None]) -> Callable[[Scene],
 
 def _asleep(scene: Scene) -> tuple[str, ...] | None:
     model = scene.one
-    return ("spec.replicas is 0",) if model.live and model.replicas == 0 else None
+    return (f"the {model.kind.kind} asks for 0",) if model.live and model.replicas == 0 else None
 
 
 def _absent(scene: Scene) -> tuple[str, ...] | None:
-    return ("the cluster has no such LLMInferenceService",) if scene.one.live is None else None
+    return (f"the cluster has no such {scene.one.kind.kind}",) if scene.one.live is None else None
 
 
 def _unmade(scene: Scene) -> tuple[str, ...] | None:
@@ -76,7 +80,7 @@ def _fewer(scene: Scene) -> tuple[str, ...] | None:
 
 def _crashing(pod: PodFacts) -> bool:
     """Whether the engine ended badly, now or in a loop."""
-    status = pod.container(MAIN)
+    status = pod.container(pod.main)
     state = status.get("state") or {}
     if (state.get("waiting") or {}).get("reason") in ("CrashLoopBackOff", "Error"):
         return True
@@ -88,21 +92,22 @@ def _engine(cause: Cause | None) -> Sign:
     def sign(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
         if not _crashing(pod):
             return None
-        text = "\n".join((str(pod.waits(MAIN).get("message", "")), pod.said(MAIN)))
+        text = "\n".join((str(pod.waits(pod.main).get("message", "")), pod.said(pod.main)))
         if cause is None:
-            ended = pod.ended(MAIN)
+            ended = pod.ended(pod.main)
             end = f", exit code {ended['exitCode']}" if "exitCode" in ended else ""
-            return (f"{pod.restarts} restarts{end}", f"{MAIN}: {last_line(text) or 'no line in its log'}")
-        return (f"{MAIN}: {proof(text, cause)}",) if explain(text, ENGINE) is cause else None
+            return (f"{pod.restarts} restarts{end}", f"{pod.main}: {last_line(text) or 'no line in its log'}")
+        return (f"{pod.main}: {proof(text, cause)}",) if explain(text, ENGINE) is cause else None
 
     return sign
 
 
 def _memory(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
-    reason = pod.ended(MAIN).get("reason")
-    limit = next((c for c in pod.live["spec"]["containers"] if c["name"] == MAIN), {})
+    reason = pod.ended(pod.main).get("reason")
+    limit = next((c for c in pod.live["spec"]["containers"] if c["name"] == pod.main), {})
     memory = ((limit.get("resources") or {}).get("limits") or {}).get("memory", "none")
-    return (f"{MAIN} ended with {reason}; its limit is {memory}",) if reason == starts.OUT_OF_MEMORY else None
+    ended = f"{pod.main} ended with {reason}; its limit is {memory}"
+    return (ended,) if reason == starts.OUT_OF_MEMORY else None
 
 
 def _out_of_budget(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
@@ -111,18 +116,18 @@ def _out_of_budget(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
     text = str((event or {}).get("message", ""))
     if not pod.restarts or not re.search(r"[Ss]tartup probe", text):
         return None
-    return shown(text), f"{MAIN}: {last_line(pod.said(MAIN))}"
+    return shown(text), f"{pod.main}: {last_line(pod.said(pod.main))}"
 
 
 def _starting(late: bool) -> Sign:
     """Running and not up yet: weights are loaded, or the model is compiled."""
 
     def sign(scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
-        status = pod.container(MAIN)
+        status = pod.container(pod.main)
         running = "running" in (status.get("state") or {}) and not status.get("started")
         if not running or (pod.age(scene.stack.now) > pod.budget) is not late:
             return None
-        return (f"{MAIN}: {last_line(pod.logs.get(MAIN, '')) or 'no line yet'}",)
+        return (f"{pod.main}: {last_line(pod.logs.get(pod.main, '')) or 'no line yet'}",)
 
     return sign
 
@@ -136,12 +141,12 @@ def _behind_balancer(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
 
 
 def _unhealthy(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
-    status = pod.container(MAIN)
+    status = pod.container(pod.main)
     if "running" not in (status.get("state") or {}) or status.get("ready"):
         return None
     event = pod.event("Unhealthy") or {}
     said = shown(str(event.get("message", ""))) or "it runs, and its readiness probe (/health) fails"
-    return said, f"{MAIN}: {last_line(pod.logs.get(MAIN, '')) or 'no line in its log'}"
+    return said, f"{pod.main}: {last_line(pod.logs.get(pod.main, '')) or 'no line in its log'}"
 
 
 def _anything(scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
@@ -172,7 +177,7 @@ RULES: tuple[Rule, ...] = (
         "quota",
         _model(_refused(QUOTA)),
         "{there} of {wanted} pods: the namespace's quota refuses the others",
-        "raise the ResourceQuota (`kubectl get resourcequota -A`), or ask for less in the model's `resources`",
+        QUOTA_FIX,
         severity="decide",
     ),
     rule(

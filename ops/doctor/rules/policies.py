@@ -41,7 +41,7 @@ class Way:
 def ways(scene: Scene) -> Iterator[Way]:
     """The connections that one model needs."""
     model = scene.one
-    replica = _pod(model.pods, "replica", model.namespace, labels.model_workload(model.name))
+    replica = _pod(model.pods, "replica", model.namespace, model.kind.pods(model.name))
     picker = _pod(model.pickers, "picker", model.namespace, labels.model_picker(model.name))
     for source in _doors(scene):
         # Of Google's only the probers' addresses are known everywhere; its proxies have the network's own range.
@@ -61,8 +61,7 @@ def ways(scene: Scene) -> Iterator[Way]:
             port=DNS,
             protocol=protocol,
         )
-    uri = str((model.spec.get("model") or {}).get("uri", ""))
-    if uri.startswith("hf://"):
+    if model.uri.startswith("hf://"):
         yield Way(name=f"replica -> weights:{HTTPS}", source=replica, target=External(INTERNET), port=HTTPS)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ops.doctor.causes import Cause
 from ops.doctor.chain import Rule, Seen
-from ops.doctor.facts import INIT, MAIN, PodFacts, Scene
+from ops.doctor.facts import INIT, PodFacts, Scene
 
 Sign = Callable[[Scene, PodFacts], tuple[str, ...] | None]
 """From a replica that is not ready to its evidence; None where the case does not show."""
@@ -36,7 +36,7 @@ def look(sign: Sign) -> Callable[[Scene], Iterator[Seen]]:
 
 def waiting_reason(pod: PodFacts) -> str:
     """Why the pod's first container that waits does so; empty where none does."""
-    return str((pod.waits(INIT) or pod.waits(MAIN)).get("reason", ""))
+    return str((pod.waits(INIT) or pod.waits(pod.main)).get("reason", ""))
 
 
 def caused(link_page: str, sign: Callable[[Cause | None], Sign], causes: Iterable[Cause]) -> tuple[Rule, ...]:

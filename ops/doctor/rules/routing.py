@@ -106,7 +106,7 @@ def _unchecked(scene: Scene) -> Signs:
         return
     model = scene.one
     wanted = [
-        naming.workload_service(model.name),
+        model.kind.service(model.name),
         *([naming.inference_pool(model.name)] if model.pooled else []),
     ]
     covered = {_targets(policy) for policy in model.health}

@@ -6,7 +6,7 @@ import re
 
 from ops.doctor.causes import DOWNLOADS, IMAGES, Cause, explain, last_line, proof, shown
 from ops.doctor.chain import Rule
-from ops.doctor.facts import INIT, MAIN, PodFacts, Scene, conditions
+from ops.doctor.facts import INIT, PodFacts, Scene, conditions
 from ops.doctor.rules.replicas import Sign, caused, look, rule, waiting_reason
 
 PULLING = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName"}
@@ -40,7 +40,7 @@ def _pulling(cause: Cause | None) -> Sign:
     def sign(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
         if waiting_reason(pod) not in PULLING:
             return None
-        waits = pod.waits(INIT) or pod.waits(MAIN)
+        waits = pod.waits(INIT) or pod.waits(pod.main)
         event = pod.event("Failed") or {}
         text = "\n".join((str(waits.get("message", "")), str(event.get("message", ""))))
         if cause is None:
@@ -51,7 +51,7 @@ def _pulling(cause: Cause | None) -> Sign:
 
 
 def _unset(_scene: Scene, pod: PodFacts) -> tuple[str, ...] | None:
-    waits = pod.waits(INIT) or pod.waits(MAIN)
+    waits = pod.waits(INIT) or pod.waits(pod.main)
     wrong = waits.get("reason") in ("CreateContainerConfigError", "CreateContainerError")
     return (shown(str(waits.get("message", ""))),) if wrong else None
 

@@ -11,6 +11,7 @@ from rehearsal.providers.aws.call import ApiError, Call, Defaults
 from rehearsal.providers.aws.diff import DIALECT
 from rehearsal.providers.aws.kinds import table
 from rehearsal.providers.aws.network import GROUP, SUBNET, VPC
+from rehearsal.providers.aws.secrets import FUNCTIONS
 from rehearsal.providers.cloud.kinds import Kind
 from rehearsal.providers.cloud.provider import CloudPlugin
 from rehearsal.providers.server import Refusal
@@ -49,6 +50,7 @@ class Aws(CloudPlugin):
     """The aws plugin of one provider resource; the account is the rehearsal's."""
 
     release, kinds, dialect, calls = VERSION, KINDS, DIALECT, Call
+    functions = FUNCTIONS
     controllers: Mapping[str, Mapping[str, str]] = {
         BALANCER: {"vpcId": VPC, "subnetIds": SUBNET, "securityGroupIds": GROUP},
         INTERFACE: {"vpcId": VPC, "subnetIds": SUBNET},

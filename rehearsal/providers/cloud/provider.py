@@ -20,6 +20,7 @@ from rehearsal.providers.cloud.call import Call
 from rehearsal.providers.cloud.diff import Dialect, text_in
 from rehearsal.providers.cloud.diff import changes as differences
 from rehearsal.providers.cloud.embedded import Embedded
+from rehearsal.providers.cloud.functions import READ, Function, Question
 from rehearsal.providers.cloud.kinds import Kind
 from rehearsal.providers.server import Engine, PartialFailure, Plugin, Refusal, Urn, changes
 from rehearsal.providers.values import Properties, Secret, from_struct, has_unknown, plain, to_struct
@@ -47,6 +48,7 @@ class CloudPlugin(Plugin):
     kinds: ClassVar[Kinds]
     dialect: ClassVar[Dialect]
     calls: ClassVar[type[Call]]
+    functions: ClassVar[Mapping[str, Function]] = {}
     # Kinds without a row, which controllers make in a cluster, and the fields by which these hold on to others.
     controllers: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
@@ -155,6 +157,30 @@ class CloudPlugin(Plugin):
             hasDetailedDiff=True,
             deleteBeforeReplace=bool(replaces) and _name_is_kept(kind, before, news),
         )
+
+    def Invoke(self, request, context):
+        function = self.functions.get(request.tok)
+        if function is None:
+            return super().Invoke(request, context)
+        question = Question(plain(from_struct(request.args)), self._defaults, self.settings)
+        try:
+            self._refuse_reading(function, question)
+            found = function.answer(question)
+        except Refusal as refusal:
+            words = function.failed(question, str(refusal))
+            raise Refusal(f"invoking {request.tok}: 1 error occurred:\n\t* {words}\n\n") from None
+        return provider_pb2.InvokeResponse(**{"return": to_struct(found)})
+
+    def _refuse_reading(self, function: Function, question: Question) -> None:
+        refused: Refusal | None = None
+        with self.project.change() as state:
+            try:
+                self._strike(state, function.kind, function.subject(question), READ)
+            except Refusal as refusal:
+                # How often it has struck is kept.
+                refused = refusal
+        if refused is not None:
+            raise refused
 
     # -- operations ----------------------------------------------------------------------------------
 
@@ -292,10 +318,13 @@ class CloudPlugin(Plugin):
 
     def _refuse_injected(self, call: Call, operation: str) -> None:
         name = call.name or call.stored.rsplit("/", 1)[-1]
-        for key, entry in self.settings.refusals(call.kind.module, name, operation):
-            times = call.state.struck.get(key, 0)
+        self._strike(call.state, call.kind.module, name, operation)
+
+    def _strike(self, state: State, kind: str, name: str, operation: str) -> None:
+        for key, entry in self.settings.refusals(kind, name, operation):
+            times = state.struck.get(key, 0)
             if times < int(entry.get("times", times + 1)):
-                call.state.struck[key] = times + 1
+                state.struck[key] = times + 1
                 raise self.injected(entry)
 
     def _not_taken(self, call: Call) -> None:

@@ -13,6 +13,7 @@ from rehearsal.providers.gcp.diff import DIALECT
 from rehearsal.providers.gcp.embedded import Embedded
 from rehearsal.providers.gcp.kinds import Kind, table
 from rehearsal.providers.gcp.network import NETWORK, SUBNETWORK
+from rehearsal.providers.gcp.secrets import FUNCTIONS
 from rehearsal.providers.server import Refusal
 from rehearsal.providers.values import Properties
 
@@ -24,6 +25,7 @@ class Gcp(CloudPlugin):
     """The gcp plugin of one provider resource; the project is the rehearsal's."""
 
     release, kinds, dialect, calls = VERSION, KINDS, DIALECT, Call
+    functions = FUNCTIONS
     embedding = Embedded
     controllers: Mapping[str, Mapping[str, str]] = {
         FORWARDING_RULE: {"network": NETWORK, "subnetwork": SUBNETWORK, "proxyOnlySubnetwork": SUBNETWORK},

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from stacks.config.errors import Problem
-from stacks.config.rules import access, caches, eks, gateway, gke, memory, models, pools, power
+from stacks.config.rules import (
+    access,
+    caches,
+    eks,
+    gateway,
+    gke,
+    memory,
+    models,
+    namespaces,
+    pools,
+    power,
+    runtimes,
+    secret_sources,
+    storage,
+)
 from stacks.config.rules.draft import Draft
 
 RULES = (
@@ -13,6 +27,10 @@ RULES = (
     *models.RULES,
     *memory.RULES,
     *caches.RULES,
+    *runtimes.RULES,
+    *namespaces.RULES,
+    *secret_sources.RULES,
+    *storage.RULES,
     *gateway.RULES,
     *access.RULES,
     *power.RULES,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from components.core.models import GIB
 from stacks.config.errors import Problem
 from stacks.config.rules.draft import Draft, problem
-from stacks.config.rules.memory import architecture
+from stacks.config.rules.memory import stored_gib
 from stacks.config.types import quantity_value
 
 
@@ -28,12 +28,9 @@ def several_replicas(draft: Draft) -> Iterator[Problem]:
 def room_for_weights(draft: Draft) -> Iterator[Problem]:
     """The volume holds the weights, as the hub has them."""
     for name, model in draft.config.models.items():
-        numbers = architecture(model)
-        if model.cache is None or numbers is None or not model.uri.startswith("hf://"):
+        weights = stored_gib(model)
+        if model.cache is None or weights is None or not model.uri.startswith("hf://"):
             continue
-        # What vLLM quantizes while it loads is stored in full.
-        stored = model.architecture.bytes_per_parameter if model.architecture else 2.0
-        weights = numbers.parameters_billions * 1e9 * stored / GIB
         if quantity_value(model.cache.size) >= weights * GIB:
             continue
         yield problem(

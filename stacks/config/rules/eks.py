@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Iterator
 
+from stacks.config import buckets
 from stacks.config.eks import EksCluster, EksPool
 from stacks.config.errors import Problem
 from stacks.config.rules.draft import Draft, problem
 from stacks.config.rules.networks import open_to_all, overlaps
-from stacks.config.types import bucket_name
 
 Finding = tuple[str, str, str, str]  # key, wrong, consequence, fix
+# What the system nodes must hold, in CPUs that are asked for. Of the pinned charts: istiod 0.5, LeaderWorkerSet 1, KServe
+# 0.3, a gateway 0.1, the autoscaler 0.1, the GPU operator and its feature discovery 0.3; of EKS's add-ons: coredns,
+# metrics-server and the EBS controllers 0.5. On each node: network, proxy, volumes, features. For each model that is
+# routed: KServe's endpoint picker. (Charts of the lock file and add-ons of Kubernetes 1.34, November 2026.)
+_OPERATORS, _EACH_NODE, _EACH_PICKER = 2.8, 0.2, 1.0
+# What a machine keeps for itself is little; an instance's size says how many CPUs it has, by twos and fours.
+_SHARE = 0.97
+_SIZES = {"medium": 1, "large": 2, "xlarge": 4}
 
 
 def _cluster(draft: Draft) -> EksCluster | None:
@@ -81,13 +90,38 @@ def system(draft: Draft) -> Iterator[Problem]:
             "a node upgrade would stop name resolution, and its disruption budget blocks the drain",
             "use 2 or more",
         )
-    if cluster.bucket is not None and not bucket_name(cluster.bucket):
+    if cluster.bucket is not None and (fault := buckets.bucket_fault(cluster.bucket)):
         yield problem(
             ("cluster", "bucket"),
-            f'S3 has no bucket "{cluster.bucket}"',
+            f'S3 has no bucket "{cluster.bucket}": {fault}',
             "the model pods could not read from it",
-            "use 3 to 63 lower-case letters, digits, hyphens and single dots",
+            buckets.FIX,
         )
+
+
+def room(draft: Draft) -> Iterator[Problem]:
+    """The system nodes hold the operators and an endpoint picker for each model, which no other node takes."""
+    cluster = _cluster(draft)
+    if cluster is None or not (cpus := _cpus(cluster.system.machine_type)):
+        return
+    routed = sum(model.routing != "none" for model in draft.config.models.values())
+    nodes = cluster.system.max_nodes or cluster.system.nodes
+    have, asked = nodes * (cpus * _SHARE - _EACH_NODE), _OPERATORS + routed * _EACH_PICKER
+    if have < asked:
+        yield problem(
+            ("cluster", "system"),
+            f"{nodes} x {cluster.system.machine_type} has {have:.1f} CPUs for pods, and asked for are {asked:.1f}: "
+            f"{_OPERATORS} by operators, {routed * _EACH_PICKER:.1f} by the models' endpoint pickers",
+            "a picker would stay Pending, its model would never be Ready, and `up` would fail when its time is over",
+            f"use {math.ceil(asked / (cpus * _SHARE - _EACH_NODE))} nodes, or a larger machineType",
+        )
+
+
+def _cpus(machine: str) -> int:
+    """The CPUs of an instance type by its size, 0 where that does not say it."""
+    size = machine.rpartition(".")[2]
+    times = size.removesuffix("xlarge")
+    return 4 * int(times) if times.isdigit() else _SIZES.get(size, 0)
 
 
 def _pool(pool: EksPool, cluster: EksCluster) -> Iterator[Finding]:
@@ -107,8 +141,20 @@ def _pool(pool: EksPool, cluster: EksCluster) -> Iterator[Finding]:
         )
 
 
+def _kept(pool: EksPool, _: EksCluster) -> Iterator[Finding]:
+    kinds = (pool.capacity, *pool.keep)
+    if len(set(kinds)) < len(kinds):
+        yield (
+            "keep",
+            f"{', '.join(pool.keep)} repeats a kind of capacity that the models use or that is kept already",
+            "there is one node group of each kind",
+            "keep only what the models move away from",
+        )
+
+
 def _reservation(pool: EksPool, cluster: EksCluster) -> Iterator[Finding]:
-    if pool.capacity == "reservation" and pool.reservation is None:
+    kinds = (pool.capacity, *pool.keep)
+    if "reservation" in kinds and pool.reservation is None:
         yield (
             "reservation",
             "capacity is reservation, but none is named",
@@ -117,7 +163,7 @@ def _reservation(pool: EksPool, cluster: EksCluster) -> Iterator[Finding]:
         )
     if pool.reservation is None:
         return
-    if pool.capacity != "reservation":
+    if "reservation" not in kinds:
         yield (
             "reservation",
             f"a reservation is named, but capacity is {pool.capacity}",
@@ -140,9 +186,9 @@ def pools(draft: Draft) -> Iterator[Problem]:
     if cluster is None:
         return
     for name, pool in cluster.accelerators.items():
-        for check in (_pool, _reservation):
+        for check in (_pool, _kept, _reservation):
             for field, *words in check(pool, cluster):
                 yield problem(("cluster", "accelerators", name, field), *words)
 
 
-RULES = (zones, networks, system, pools)
+RULES = (zones, networks, system, room, pools)

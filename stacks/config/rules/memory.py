@@ -9,6 +9,7 @@ from components.core import models as core
 from components.core.accelerators import ACCELERATORS
 from stacks.config.errors import Problem
 from stacks.config.model import Model
+from stacks.config.pools import PoolShape
 from stacks.config.rules.draft import Draft, problem
 from stacks.config.rules.pools import replica_chips
 
@@ -21,11 +22,41 @@ def architecture(model: Model) -> core.ModelArchitecture | None:
     """The numbers to calculate with: the entry's own, else those of a known model, else None."""
     if model.architecture is not None:
         return model.architecture.core()
-    known = core.architecture_of(model.uri)
+    known = core.architecture_of(_origin(model))
     if known is None or model.quantization is None:
         return known
     size = QUANTIZED_WHILE_LOADING.get(model.quantization)
     return replace(known, bytes_per_parameter=size) if size else None
+
+
+def _origin(model: Model) -> str:
+    """Where the weights were before they were put into a claim of the stack's own."""
+    return model.claim.fill.source if model.claim and model.claim.fill else model.uri
+
+
+def stored_gib(model: Model) -> float | None:
+    """The size of the weights as they are stored, in GiB; None where it is not known."""
+    numbers = architecture(model)
+    if numbers is None:
+        return None
+    # What vLLM quantizes while it loads is stored in full.
+    size = model.architecture.bytes_per_parameter if model.architecture else 2.0
+    return numbers.parameters_billions * 1e9 * size / core.GIB
+
+
+def outcome(model: Model, pool: PoolShape) -> core.Fit | None:
+    """The arithmetic for one replica on its chips; None where the model's numbers are not known."""
+    numbers = architecture(model)
+    if numbers is None:
+        return None
+    return core.fit(
+        numbers,
+        ACCELERATORS[pool.accelerator],
+        replica_chips(model, pool),
+        model.max_model_len,
+        model.max_num_seqs,
+        model.gpu_memory_utilization,
+    )
 
 
 def context(draft: Draft) -> Iterator[Problem]:
@@ -60,26 +91,16 @@ def heads(draft: Draft) -> Iterator[Problem]:
 def memory(draft: Draft) -> Iterator[Problem]:
     """Weights and one request of full length fit into the chips of a replica."""
     for name, model, pool in draft.placed():
-        numbers = architecture(model)
-        if numbers is None:
+        found = outcome(model, pool)
+        if found is None or found.ok:
             continue
-        outcome = core.fit(
-            numbers,
-            ACCELERATORS[pool.accelerator],
-            replica_chips(model, pool),
-            model.max_model_len,
-            model.max_num_seqs,
-            model.gpu_memory_utilization,
-        )
-        if outcome.ok:
-            continue
-        if outcome.max_tokens:
-            field, fix = "maxModelLen", f"use maxModelLen {outcome.max_tokens} or less, or more chips"
+        if found.max_tokens:
+            field, fix = "maxModelLen", f"use maxModelLen {found.max_tokens} or less, or more chips"
         else:
             field, fix = "accelerator", "use more or larger chips, or quantized weights"
         yield problem(
             ("models", name, field),
-            f"the model does not fit: {outcome.explanation}",
+            f"the model does not fit: {found.explanation}",
             "the engine stops at its start, for lack of memory",
             fix,
         )

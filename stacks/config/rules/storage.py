@@ -1,0 +1,258 @@
+"""Where weights come from and whether they fit there: claims, node disks, buckets, and who may read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatch
+
+from components.core.models import GIB
+from components.serving.manifests import claim as claims
+from stacks.config.eks import EksCluster
+from stacks.config.errors import Problem
+from stacks.config.model import Model
+from stacks.config.rules.draft import Draft, problem
+from stacks.config.rules.memory import stored_gib
+from stacks.config.storage import ClaimFill
+from stacks.config.types import quantity_value
+
+# Of a file system, its own share: ext4 keeps 5 % for root and needs some for itself.
+CLAIM_SHARE = 1.1
+# Of vLLM's image, unpacked: 12.6 GB (vllm-project/vllm#27154, 2025-10; discuss.vllm.ai/t/1204). Other images of the
+# engine are of the same kind, so that one number does for all.
+IMAGE_GIB = 12.6e9 / GIB
+# A node's own: the operating system, logs, images of its daemons (GPU operator and network), and 10 % that the kubelet
+# keeps free (its threshold of eviction for images and containers).
+NODE_GIB, NODE_SHARE = 20, 1.1
+# One name of each of the two sets that repositories carry side by side.
+TWO_SETS = ("model-00001-of-00010.safetensors", "consolidated.safetensors")
+
+
+def passes(name: str, fill: ClaimFill) -> bool:
+    """Whether a file of a repository is fetched; as `kserve_storage` and the hub's client decide."""
+    wanted = not fill.include or any(fnmatch(name, pattern) for pattern in fill.include)
+    return wanted and not any(fnmatch(name, pattern) for pattern in fill.exclude)
+
+
+def _claiming(draft: Draft) -> Iterator[tuple[str, Model]]:
+    return ((name, model) for name, model in draft.config.models.items() if model.claim)
+
+
+def claims_of_claims(draft: Draft) -> Iterator[Problem]:
+    """A claim is for a pvc:// uri, and described once."""
+    owners: dict[tuple[str, str], str] = {}
+    for name, model in _claiming(draft):
+        if not model.uri.startswith(claims.SCHEME):
+            yield problem(
+                ("models", name, "claim"),
+                f"the weights are in {model.uri}, not in a claim",
+                "a volume would be made and paid for that nothing reads",
+                f"write uri: pvc://{name}/ and claim.fill.from: {model.uri}, or remove claim",
+            )
+            continue
+        key = (model.namespace, claims.parts(model.uri)[0])
+        if key in owners:
+            yield problem(
+                ("models", name, "claim"),
+                f"{owners[key]} describes the claim {key[1]} as well",
+                "the second of the two could not be made",
+                "keep one of them; the other model only names the claim in its uri",
+            )
+        owners.setdefault(key, name)
+
+
+def one_node(draft: Draft) -> Iterator[Problem]:
+    """A volume of one node serves pods of one node."""
+    users: dict[tuple[str, str], int] = {}
+    for _, model, pool in draft.placed():
+        if model.uri.startswith(claims.SCHEME):
+            key = (model.namespace, claims.parts(model.uri)[0])
+            users[key] = users.get(key, 0) + model.replicas * pool.nodes_per_replica
+    for name, model in _claiming(draft):
+        pods = users.get((model.namespace, claims.parts(model.uri)[0]), 0)
+        if model.claim is None or model.claim.shared or pods <= 1:
+            continue
+        yield problem(
+            ("models", name, "claim", "shared"),
+            f"{pods} pods read the claim, and its volume is of one node",
+            "all but one could stay in ContainerCreating",
+            "use a StorageClass of a network file system and shared: true, or one replica, or a claim for each model",
+        )
+
+
+def network_file_system(draft: Draft) -> Iterator[Problem]:
+    """EKS comes with disks of one node only."""
+    for name, model in _claiming(draft):
+        claim = model.claim
+        if draft.config.cluster.kind != "eks" or claim is None or not claim.shared or claim.storage_class:
+            continue
+        yield problem(
+            ("models", name, "claim", "storageClass"),
+            "the default class of EKS is a disk of one node",
+            "the claim would never be bound, and the pods would stay Pending",
+            "name a class of a network file system that you have installed, or remove shared for one replica",
+        )
+
+
+def claim_size(draft: Draft) -> Iterator[Problem]:
+    """A claim holds its weights."""
+    for name, model in _claiming(draft):
+        weights = stored_gib(model)
+        if model.claim is None or weights is None:
+            continue
+        needed = weights * CLAIM_SHARE
+        if quantity_value(model.claim.size) >= needed * GIB:
+            continue
+        yield problem(
+            ("models", name, "claim", "size"),
+            f"{model.claim.size} is less than the weights, {weights:.1f} GiB, and a tenth for the file system, "
+            f"together {needed:.1f} GiB",
+            "the download fails when the volume is full",
+            f"use {round(weights * 1.25 + 5)}Gi or more",
+        )
+
+
+def one_set(draft: Draft) -> Iterator[Problem]:
+    """Of weights that a repository has twice, one set is fetched."""
+    for name, model in _claiming(draft):
+        fill = model.claim.fill if model.claim else None
+        if fill is None:
+            continue
+        place = ("models", name, "claim", "fill")
+        found = [file for file in TWO_SETS if passes(file, fill)]
+        if len(found) == len(TWO_SETS):
+            yield problem(
+                (*place, "exclude"),
+                f"{' and '.join(found)} would both be fetched where the repository has them",
+                "the claim would hold the weights twice, of which vLLM loads one",
+                'exclude one set, for example with "consolidated*" or "model*"',
+            )
+        elif not found and not passes("model.safetensors", fill) and not passes("model.gguf", fill):
+            yield problem(
+                (*place, "include" if fill.include else "exclude"),
+                "no weights would be fetched",
+                "the job fails, as the claim has nothing to serve",
+                'include the weights, for example with "*.safetensors"',
+            )
+
+
+def ephemeral_storage(draft: Draft) -> Iterator[Problem]:
+    """A pod that downloads has the disk for it: the weights count as its own, and its image is unpacked beside them."""
+    for name, model, _ in draft.placed():
+        weights = _downloaded_gib(model)
+        asked = model.resources.ephemeral_storage if model.resources else None
+        if weights is None or asked is None:
+            continue
+        needed = weights + IMAGE_GIB
+        if quantity_value(asked) >= needed * GIB:
+            continue
+        yield problem(
+            ("models", name, "resources", "ephemeralStorage"),
+            f"{asked} is less than the weights, {weights:.1f} GiB, and the image, {IMAGE_GIB:.1f} GiB, which land on "
+            f"the node's disk",
+            "the pod would be evicted while it downloads, again and again",
+            f"use {round(needed * 1.25)}Gi or more, or keep the weights on a claim (uri: pvc://…)",
+        )
+
+
+def node_disk(draft: Draft) -> Iterator[Problem]:
+    """The disk of a pool's nodes holds the image, and the weights of all replicas that one node serves."""
+    for name, pool in draft.pools().items():
+        if pool.disk_gib is None:
+            continue
+        landing = [
+            (each, gib * _beside(model, draft))
+            for each, model, _ in draft.placed()
+            if model.accelerator == name and (gib := _downloaded_gib(model)) is not None
+        ]
+        total = (sum(gib for _, gib in landing) + IMAGE_GIB + NODE_GIB) * NODE_SHARE
+        if total <= pool.disk_gib:
+            continue
+        parts = "".join(f", {gib:.1f} GiB of weights of {each}" for each, gib in landing)
+        yield problem(
+            ("cluster", "accelerators", name, "diskGib"),
+            f"{pool.disk_gib:.0f} GiB are less than {IMAGE_GIB:.1f} GiB of the engine's image, {NODE_GIB} GiB of the "
+            f"node's own{parts}, and a tenth that stays free",
+            "images and downloads would fill it, and the node would evict its pods",
+            f"use {round(total + 5)} or more, or storage: instance-store",
+        )
+
+
+def _downloaded_gib(model: Model) -> float | None:
+    """Weights that land on the node's disk, as far as their size is known."""
+    if not model.uri.startswith(("hf://", "s3://")) or (model.cache and model.uri.startswith("hf://")):
+        return None
+    return stored_gib(model)
+
+
+def _beside(model: Model, draft: Draft) -> int:
+    """Replicas of a model that one node may have at a time."""
+    pool = draft.pools()[model.accelerator]
+    return max(1, min(model.replicas, pool.chips_per_node // (model.tensor_parallel or pool.chips_per_node)))
+
+
+def readable(draft: Draft) -> Iterator[Problem]:
+    """Pods on EKS have a role for one bucket, and a store of one's own has all of them."""
+    cluster, storage = draft.config.cluster, draft.config.storage
+    if (
+        not draft.knows("storage")
+        or not isinstance(cluster, EksCluster)
+        or not draft.knows("cluster", "kind")
+    ):
+        return
+    if storage is not None and cluster.bucket is not None:
+        yield problem(
+            ("cluster", "bucket"),
+            f"storage.s3 says that every s3:// uri is at {storage.s3.endpoint}, and {cluster.bucket} is a bucket of AWS",
+            "its role would be made, and nothing would read from it",
+            "remove bucket, or remove storage",
+        )
+    if storage is not None or not draft.knows("cluster", "bucket"):
+        return
+    for place, uri in _sources(draft):
+        bucket = uri.removeprefix("s3://").partition("/")[0]
+        if not uri.startswith("s3://") or bucket == cluster.bucket:
+            continue
+        other = f"and the pods may read {cluster.bucket} only" if cluster.bucket else "and no bucket is named"
+        yield problem(
+            place,
+            f"the weights are in the bucket {bucket}, {other}",
+            "S3 refuses the download",
+            f"set cluster.bucket: {bucket}, or storage.s3 for a store of your own",
+        )
+
+
+def _sources(draft: Draft) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every place that weights are downloaded from."""
+    for name, model in draft.config.models.items():
+        yield ("models", name, "uri"), model.uri
+        if model.claim and model.claim.fill:
+            yield ("models", name, "claim", "fill", "from"), model.claim.fill.source
+
+
+def keys_of_predictors(draft: Draft) -> Iterator[Problem]:
+    """KServe tells an InferenceService's download where the store is by the annotations of its Secret."""
+    storage = draft.config.storage
+    if storage is None or storage.s3.existing_secret is None:
+        return
+    for name, model in draft.config.models.items():
+        if model.runtime and model.uri.startswith("s3://"):
+            yield problem(
+                ("models", name, "runtime"),
+                f"with runtime: {model.runtime} the address of the store comes from annotations of the Secret "
+                f"{storage.s3.existing_secret}, which is not this stack's",
+                "the download would look for the bucket at AWS",
+                "remove existingSecret and set s3AccessKeyId and s3SecretAccessKey, or remove runtime",
+            )
+
+
+RULES = (
+    claims_of_claims,
+    one_node,
+    network_file_system,
+    claim_size,
+    one_set,
+    ephemeral_storage,
+    node_disk,
+    readable,
+    keys_of_predictors,
+)
