@@ -46,7 +46,8 @@ class EksPool(Strict):
         "How the machines are bought. Another kind is another node group: AWS replaces it.", "on-demand"
     )
     keep: sequence(Literal["on-demand", "spot", "reservation"]) = entry(
-        "Kinds of capacity that the models move away from: their node groups stay until this is removed again.", ()
+        "Kinds of capacity that the models move away from: their node groups stay until this is removed again.",
+        (),
     )
     reservation: CapacityReservation | None = entry("The reservation, with capacity reservation.", None)
     storage: Literal["instance-store", "ebs"] = entry(
@@ -59,7 +60,9 @@ class EksPool(Strict):
         """The pool as the rules see it."""
         machine = GPU_MACHINES[self.instance_type]
         disk = self.disk_gib if self.storage == "ebs" else machine.nvme_gb * 1e9 / 2**30
-        return PoolShape("nvidia-l4", machine.gpus, 1, self.max_nodes, machine.memory_gib, machine.vcpus, disk)
+        return PoolShape(
+            "nvidia-l4", machine.gpus, 1, self.max_nodes, machine.memory_gib, machine.vcpus, disk
+        )
 
 
 class EksEndpoint(Strict):

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from components.platform import kserve
 from components.serving.manifests import serving_runtime
 from tests.schema.conftest import Charts
 from tests.schema.test_charts import named, of
-from tests.schema.test_objects import closed, custom_objects
+from tests.schema.test_objects import custom_objects, faults_of
 from tests.support.stacks import raw_stack, record_stack
 
 KINDS = ("ServingRuntime", "InferenceService")
@@ -31,12 +30,7 @@ def test_service_and_runtime_are_valid_and_lose_no_field(
     for kind in KINDS:
         schema = schema_of(found[kind]["apiVersion"], kind)
         assert schema is not None
-        validator = jsonschema.Draft202012Validator(closed(schema))
-        faults = [
-            f"{fault.json_path}: {fault.message}"
-            for fault in validator.iter_errors({"spec": found[kind]["spec"]})
-        ]
-        assert not faults, "\n".join(faults)
+        assert not faults_of(found[kind]["spec"], schema)
 
 
 def test_kserve_writes_no_resources_of_its_own_into_a_service(charts: Charts) -> None:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from components.serving.manifests import preset
 from tests.schema.conftest import Charts
-from tests.schema.test_objects import closed, custom_objects
+from tests.schema.test_objects import custom_objects, faults_of
 from tests.support.stacks import raw_stack, record_stack
 
 KINDS = ("LLMInferenceServiceConfig", "LLMInferenceService")
@@ -23,12 +21,7 @@ def test_service_and_preset_are_valid_and_lose_no_field(
     for kind in KINDS:
         schema = schema_of(found[kind]["apiVersion"], kind)
         assert schema is not None
-        validator = jsonschema.Draft202012Validator(closed(schema))
-        faults = [
-            f"{fault.json_path}: {fault.message}"
-            for fault in validator.iter_errors({"spec": found[kind]["spec"]})
-        ]
-        assert not faults, "\n".join(faults)
+        assert not faults_of(found[kind]["spec"], schema)
 
 
 def test_kserve_ships_no_preset_of_this_name(charts: Charts) -> None:

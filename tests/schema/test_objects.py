@@ -62,6 +62,12 @@ def closed(schema: Schema) -> Schema:
     return result
 
 
+def faults_of(spec: Any, schema: Schema) -> list[str]:
+    """What a closed schema refuses of a spec."""
+    validator = jsonschema.Draft202012Validator(closed(schema))
+    return [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors({"spec": spec})]
+
+
 def custom_objects(recording: Recording) -> list[dict[str, Any]]:
     """What the program hands to the API server, patches left out: they are parts of objects."""
     return [

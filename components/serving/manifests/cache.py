@@ -13,8 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from components.core import labels
-from components.core.manifest import Manifest, manifest, revision
+from components.core.manifest import Manifest, revision
+from components.serving.manifests import claim as claims
+from components.serving.manifests.claim import ClaimSpec
 
 WEIGHTS_VOLUME, WEIGHTS_PATH = "kserve-provision-location", "/mnt/models"
 COMPILED_VOLUME, COMPILED_PATH = "compiled", "/var/cache/vllm"
@@ -68,20 +69,15 @@ class CacheSpec:
 
 def claim(spec: CacheSpec) -> Manifest:
     """The claim. Its volume goes with it: a cache can be filled again."""
-    return manifest(
-        "v1",
-        "PersistentVolumeClaim",
-        spec.claim,
-        spec.namespace,
-        labels={**labels.common("cache"), labels.MODEL: spec.model},
-        # Many classes bind a claim when its first pod is scheduled, which comes after it.
-        annotations={labels.SKIP_AWAIT: "true"},
-        spec={
-            "accessModes": ["ReadWriteMany" if spec.shared else "ReadWriteOnce"],
-            "storageClassName": spec.storage_class,
-            "resources": {"requests": {"storage": spec.size}},
-        },
+    held = ClaimSpec(
+        name=spec.claim,
+        namespace=spec.namespace,
+        model=spec.model,
+        size=spec.size,
+        storage_class=spec.storage_class,
+        shared=spec.shared,
     )
+    return claims.claim(held, "cache")
 
 
 def volumes(spec: CacheSpec) -> list[dict[str, Any]]:

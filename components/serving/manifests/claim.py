@@ -1,4 +1,4 @@
-"""The volume claim that holds a model's weights. Pure."""
+"""Volume claims of models, and how a uri names one that holds weights. Pure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class ClaimSpec:
     shared: bool
 
 
-def claim(spec: ClaimSpec) -> Manifest:
-    """The claim. Its volume goes with it: weights can be downloaded again."""
+def claim(spec: ClaimSpec, part: str = "weights") -> Manifest:
+    """The claim; `part` says in its labels what it is for. Its volume goes with it: what it holds can be had again."""
     return manifest(
         "v1",
         "PersistentVolumeClaim",
         spec.name,
         spec.namespace,
-        labels={**labels.common("weights"), labels.MODEL: spec.model},
+        labels={**labels.common(part), labels.MODEL: spec.model},
         # Many classes bind a claim when its first pod is scheduled, which comes after it.
         annotations={labels.SKIP_AWAIT: "true"},
         spec={
