@@ -71,7 +71,7 @@ test-fast: $(READY) ## the tests that start no cluster
 test-long: $(READY) toolchain ## the long tests: more faults, more load
 	@$(PY) -m pytest -m "long and not cloud"
 
-test-stacks: $(READY) toolchain ## whole stacks under changes and faults, three quarters of an hour (ONLY=tpu_changes: one module)
+test-stacks: $(READY) toolchain ## whole stacks under changes and faults, about an hour (ONLY=tpu_changes: one module)
 	@$(PY) -m pytest -m "stacks and not cloud" $(if $(ONLY),tests/rehearsed/test_$(ONLY).py)
 
 lint: $(READY) check-docs ## check style and generated files

@@ -109,6 +109,10 @@ def images_of(config: StackConfig, locked: Mapping[str, Any]) -> dict[str, str]:
         found[f"engine of {name}"] = model.image or locked[accelerator.image_key].pinned
         if model.uri.startswith("oci://"):
             found[f"weights of {name}"] = model.uri.removeprefix("oci://")
+        if model.routing != "none":
+            found["endpoint pickers"] = locked["endpoint-picker"].pinned
+        if model.claim and model.claim.fill:
+            found["what fills claims"] = locked["storage-initializer"].pinned
     if config.access is not None:
         found |= {"rate limits": locked["ratelimit"].pinned, "their store": locked["valkey"].pinned}
     return found

@@ -104,3 +104,8 @@ class EksCluster(Strict):
     accelerators: dict[DnsLabel, EksPool] = entry(
         "GPU pools by a name of your choice; models refer to it.", factory=dict
     )
+
+    @property
+    def most_system_nodes(self) -> int:
+        """The greatest size of the system pool, as written or by default."""
+        return self.system.max_nodes or self.system.nodes

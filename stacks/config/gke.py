@@ -172,3 +172,8 @@ class GkeCluster(Strict):
     def region(self) -> str:
         """The region that the zone is in."""
         return self.zone.rsplit("-", 1)[0]
+
+    @property
+    def most_system_nodes(self) -> int:
+        """The greatest size of the system pool, as written or by default."""
+        return self.system.max_nodes or 2 * self.system.nodes

@@ -25,9 +25,7 @@ class StackConfig(Strict):
     namespaces: dict[DnsLabel, ModelNamespace] = entry(
         "Quota, limits and team of the models' namespaces, by name.", factory=dict
     )
-    secrets: SecretSources = entry(
-        "References to secrets that are kept elsewhere.", factory=SecretSources
-    )
+    secrets: SecretSources = entry("References to secrets that are kept elsewhere.", factory=SecretSources)
     storage: Storage | None = entry(
         "Stores of weights.", None, derived="s3:// is AWS's own, read from the cluster's `bucket`"
     )

@@ -115,10 +115,9 @@ def test_what_is_ignored_exists_in_the_installed_sdk_and_is_the_autoscalers_size
     assert sdk.has_path(sdk.arguments_of(GROUP), path)
 
 
-def test_ckv_aws_38_39_the_api_server_is_closed_or_open_to_named_networks(
-    whole: Recording, plain: Recording
-) -> None:
-    closed = one(plain, CLUSTER).inputs["vpcConfig"]
+def test_ckv_aws_38_39_the_api_server_is_closed_or_open_to_named_networks(whole: Recording) -> None:
+    private = run(lambda raw: raw["cluster"].update(endpoint={}))[0]
+    closed = one(private, CLUSTER).inputs["vpcConfig"]
     assert closed["endpointPrivateAccess"] and not closed["endpointPublicAccess"]
     named = one(whole, CLUSTER).inputs["vpcConfig"]
     # Without the private way in, nodes would come from addresses that are not allowed.

@@ -41,7 +41,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     return result
 
 
-def run(monkeypatch: pytest.MonkeyPatch, place: Path, source: str = SOURCE, mark: str = "one", **lists: list[str]) -> int:
+def run(
+    monkeypatch: pytest.MonkeyPatch, place: Path, source: str = SOURCE, mark: str = "one", **lists: list[str]
+) -> int:
     """The program's exit status, started as the job starts it."""
     monkeypatch.setattr(sys, "argv", ["fill_claim.py", source, str(place), mark])
     monkeypatch.setenv("INCLUDE", json.dumps(lists.get("include", [])))
@@ -57,7 +59,9 @@ def test_one_set_is_fetched_and_marked_complete_last(hub: Hub, monkeypatch, tmp_
     place = tmp_path / "deep" / "path"
     hub.trouble = lambda out: _is_incomplete(out)
     assert run(monkeypatch, place) == 0
-    assert "model-00001-of-00010.safetensors" in files(place) and "consolidated.safetensors" not in files(place)
+    assert "model-00001-of-00010.safetensors" in files(place) and "consolidated.safetensors" not in files(
+        place
+    )
     assert fill_claim.read_note(place) == {"fingerprint": "one", "source": SOURCE, "complete": True}
 
 
@@ -135,7 +139,9 @@ def test_a_new_file_systems_own_directory_is_no_stranger(hub: Hub, monkeypatch, 
     assert (tmp_path / "lost+found").is_dir()
 
 
-def test_patterns_that_let_no_weights_through_are_no_success(hub: Hub, monkeypatch, tmp_path: Path, capsys) -> None:
+def test_patterns_that_let_no_weights_through_are_no_success(
+    hub: Hub, monkeypatch, tmp_path: Path, capsys
+) -> None:
     assert run(monkeypatch, tmp_path, include=["*.json"]) == 1
     assert "no weights among the files" in capsys.readouterr().out.splitlines()[-1]
     assert not fill_claim.read_note(tmp_path)["complete"]
@@ -147,7 +153,10 @@ def test_the_last_line_says_what_went_wrong(hub: Hub, monkeypatch, tmp_path: Pat
 
     hub.trouble = refused
     assert run(monkeypatch, tmp_path) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == f"{SOURCE}: HuggingFace authentication failed. Set HF_TOKEN"
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"{SOURCE}: HuggingFace authentication failed. Set HF_TOKEN"
+    )
 
 
 def test_from_s3_whole_files_are_not_fetched_twice_and_parts_are_not_kept(

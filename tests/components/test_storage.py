@@ -175,7 +175,9 @@ def test_a_role_of_eks_is_asked_for_at_the_nodes_agent_and_metadata_never(who: P
 
 @pytest.mark.parametrize("who", [FILLER, WORKLOAD])
 def test_a_store_of_ones_own_is_reached_where_it_is_and_nothing_else(who: Pod) -> None:
-    inside = rules(Store(endpoint="http://minio.model-storage.svc:9000", port=9000, namespace="model-storage"))
+    inside = rules(
+        Store(endpoint="http://minio.model-storage.svc:9000", port=9000, namespace="model-storage")
+    )
     assert inside.allowed(who, MINIO, 9000) and not inside.allowed(who, INTERNET, 443)
     private = rules(Store(endpoint="https://10.9.0.5", networks=("10.9.0.0/24",)))
     assert private.allowed(who, External("10.9.0.5"), 443)
@@ -204,7 +206,9 @@ def test_other_weights_make_new_pods_by_an_annotation() -> None:
 
 def test_a_download_is_told_where_the_store_is_and_given_no_other_secret() -> None:
     stored = dataclasses.replace(MODEL, uri="s3://models/qwen", store=MINE)
-    (download,) = llm_service.llm_service(stored, "door", "gateway", ("a",))["spec"]["template"]["initContainers"]
+    (download,) = llm_service.llm_service(stored, "door", "gateway", ("a",))["spec"]["template"][
+        "initContainers"
+    ]
     assert variables(download)["AWS_ENDPOINT_URL"] == MINE.endpoint
     assert llm_service.download_secrets(stored, ("hf-token",)) == ("s3-credentials",)
     assert llm_service.download_secrets(MODEL, ("hf-token",)) == ("hf-token",)
@@ -221,7 +225,9 @@ def test_a_picker_has_no_weights_and_nothing_that_needs_them() -> None:
 
 
 def objects(recording: Recording, kind: str) -> list[Registration]:
-    return [r for r in recording.registrations if r.inputs.get("kind") == kind and not r.type.endswith("Patch")]
+    return [
+        r for r in recording.registrations if r.inputs.get("kind") == kind and not r.type.endswith("Patch")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +270,9 @@ def test_the_filler_is_in_the_models_zone_and_needs_no_gpu_node(recording: Recor
 
 def test_asleep_nothing_of_the_weights_changes(recording: Recording, tmp_path: Path) -> None:
     asleep = record_stack(
-        {**raw_stack("gpu"), "power": "asleep"}, tmp_path, lambda: Secrets(hf_token=pulumi.Output.secret(TOKEN))
+        {**raw_stack("gpu"), "power": "asleep"},
+        tmp_path,
+        lambda: Secrets(hf_token=pulumi.Output.secret(TOKEN)),
     )
     for kind in ("PersistentVolumeClaim", "Job"):
         assert [r.inputs for r in objects(recording, kind)] == [r.inputs for r in objects(asleep, kind)]
@@ -294,7 +302,11 @@ def test_every_container_that_asks_for_accelerators_is_limited_to_what_it_asks(t
 
 def _resources(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, dict):
-        own = [value["resources"]] if isinstance(value.get("resources"), dict) and "limits" in value["resources"] else []
+        own = (
+            [value["resources"]]
+            if isinstance(value.get("resources"), dict) and "limits" in value["resources"]
+            else []
+        )
         return [*own, *(item for child in value.values() for item in _resources(child))]
     return [item for child in value for item in _resources(child)] if isinstance(value, list) else []
 
@@ -312,7 +324,9 @@ def test_the_key_of_a_store_is_a_secret_and_reaches_the_downloads_alone(tmp_path
     recording = record_stack(raw, tmp_path, secrets)
     (made,) = [r for r in objects(recording, "Secret") if r.inputs["metadata"]["name"] == storage.SECRET]
     assert any(path.startswith("stringData") for path in made.secrets)
-    assert made.inputs["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] == "https://store.example.com"
+    assert (
+        made.inputs["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] == "https://store.example.com"
+    )
     others = [r for r in recording.registrations if r.urn != made.urn]
     assert HIDDEN not in json.dumps([r.inputs for r in others], default=str)
     assert HIDDEN not in json.dumps(recording.outputs, default=str)

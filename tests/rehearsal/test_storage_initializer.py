@@ -77,7 +77,9 @@ def test_the_second_job_finds_it(node: Node) -> None:
 def test_a_gated_repository_refuses_whoever_has_no_token_in_its_last_words(node: Node) -> None:
     file = Settings.of(node.paths.root).file
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump({"web": {"models": [{"name": "acme/*", "gated": True, "approved": True}]}}))
+    file.write_text(
+        yaml.safe_dump({"web": {"models": [{"name": "acme/*", "gated": True, "approved": True}]}})
+    )
     start(node)
     phase, state = ended(node)
     assert phase == "Failed" and state["exitCode"] == 1

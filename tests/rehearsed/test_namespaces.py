@@ -16,7 +16,7 @@ from stacks.config.asks import asks
 from tests.rehearsed.conftest import MODELS, Outcome, Stack, eventually
 from tests.support.stacks import raw_stack
 
-pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks, pytest.mark.long]
+pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 
 NS, MODEL, GROUP = "llm-models", "qwen3-0-6b", "ml-team"
 RESOURCES = {"cpu": 2, "memory": "16Gi"}

@@ -45,8 +45,12 @@ def fill(source: str, place: Path, fingerprint: str, include: list[str], exclude
         return
     prepare(place, found, source, fingerprint)
     write_note(place, fingerprint, source, complete=False)
-    threading.Thread(target=tell, args=(place, began), daemon=True).start()
-    download(source, place, include, exclude)
+    over = threading.Event()
+    threading.Thread(target=tell, args=(place, began, over), daemon=True).start()
+    try:
+        download(source, place, include, exclude)
+    finally:
+        over.set()
     if not any(next(place.rglob(pattern), None) for pattern in WEIGHTS):
         raise Refused(f"no weights among the files of {source} that the patterns let through")
     write_note(place, fingerprint, source, complete=True)
@@ -136,10 +140,9 @@ def sizes(place: Path) -> Iterator[int]:
             yield 0
 
 
-def tell(place: Path, began: float) -> None:
+def tell(place: Path, began: float, over: threading.Event) -> None:
     """Say now and then how far it is."""
-    while True:
-        time.sleep(PROGRESS_SECONDS)
+    while not over.wait(PROGRESS_SECONDS):
         say(f"{size(place)} after {time.monotonic() - began:.0f} s")
 
 

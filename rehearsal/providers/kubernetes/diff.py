@@ -11,7 +11,9 @@ from typing import Any
 
 from pulumi.runtime.proto import provider_pb2
 
-from ops.kube import Manifest
+from ops.kube import ApiError, Manifest
+from rehearsal.providers.kubernetes.awaiting.pods import job_complete
+from rehearsal.providers.kubernetes.awaiting.progress import Look
 from rehearsal.providers.kubernetes.cluster import Cluster
 from rehearsal.providers.kubernetes.objects import (
     AUTONAMED,
@@ -62,6 +64,8 @@ _REPLACING: dict[tuple[str, str], tuple[str, ...]] = {
     ("storage.k8s.io", "StorageClass"): ("parameters", "provisioner"),
 }  # fmt: skip
 _IDENTITY = ("metadata.name", "metadata.namespace")
+# On a Job: one that is not complete now is replaced, whatever else is the same.
+REPLACE_UNREADY = "pulumi.com/replaceUnready"
 
 # Optional fields in which an empty value says something else than none at all, so the API server stores it.
 _MEANT_WHEN_EMPTY = frozenset(
@@ -122,13 +126,15 @@ def diff(cluster: Cluster, urn: Urn, state: Properties, news: Properties, ignore
     replaces = [
         spelled(c.path) for c in found if c.kind % 2 or (c.kind == DELETE and c.path == ("metadata",))
     ]
+    if _is_unready(cluster, inputs):
+        replaces.append(f'.metadata.annotations["{REPLACE_UNREADY}"]')
     name = meta(after).get("name")
     in_place = (name, meta(after).get("namespace", "")) == (
         meta(live).get("name"),
         meta(live).get("namespace", ""),
     )
     return provider_pb2.DiffResponse(
-        changes=changes(bool(found)),
+        changes=changes(bool(found or replaces)),
         replaces=replaces,
         # A fixed name can only be taken again after the old object has gone.
         deleteBeforeReplace=bool(replaces)
@@ -138,6 +144,19 @@ def diff(cluster: Cluster, urn: Urn, state: Properties, news: Properties, ignore
         detailedDiff=detailed(found),
         hasDetailedDiff=True,
     )
+
+
+def _is_unready(cluster: Cluster, inputs: Manifest) -> bool:
+    """Whether it is a Job to be replaced for this alone; where it cannot be read, it is not."""
+    if inputs.get("kind") != "Job" or annotation(inputs, REPLACE_UNREADY) != "true" or cluster.unreachable:
+        return False
+    try:
+        live = cluster.kube.get(
+            inputs["apiVersion"], "Job", meta(inputs)["name"], meta(inputs).get("namespace")
+        )
+    except (ApiError, KeyError):
+        return False
+    return live is not None and not job_complete(Look(cluster.kube, live)).ready
 
 
 def detailed(found: Iterable[Change]) -> dict[str, Any]:

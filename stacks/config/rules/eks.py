@@ -13,10 +13,10 @@ from stacks.config.rules.draft import Draft, problem
 from stacks.config.rules.networks import open_to_all, overlaps
 
 Finding = tuple[str, str, str, str]  # key, wrong, consequence, fix
-# What the system nodes must hold, in CPUs that are asked for. Of the pinned charts: istiod 0.5, LeaderWorkerSet 1, KServe
-# 0.3, a gateway 0.1, the autoscaler 0.1, the GPU operator and its feature discovery 0.3; of EKS's add-ons: coredns,
-# metrics-server and the EBS controllers 0.5. On each node: network, proxy, volumes, features. For each model that is
-# routed: KServe's endpoint picker. (Charts of the lock file and add-ons of Kubernetes 1.34, November 2026.)
+# What the system nodes must hold, in CPUs that are asked for. By the pods of the pinned charts: istiod 0.5,
+# LeaderWorkerSet 1, KServe 0.3, a gateway 0.1, the autoscaler 0.1; for each routed model its endpoint picker. Estimated,
+# since they could not be read here: the GPU operator with its feature discovery 0.3; of EKS's add-ons coredns,
+# metrics-server and the EBS controllers 0.5, and on each node network, proxy and volumes.
 _OPERATORS, _EACH_NODE, _EACH_PICKER = 2.8, 0.2, 1.0
 # What a machine keeps for itself is little; an instance's size says how many CPUs it has, by twos and fours.
 _SHARE = 0.97
@@ -105,7 +105,7 @@ def room(draft: Draft) -> Iterator[Problem]:
     if cluster is None or not (cpus := _cpus(cluster.system.machine_type)):
         return
     routed = sum(model.routing != "none" for model in draft.config.models.values())
-    nodes = cluster.system.max_nodes or cluster.system.nodes
+    nodes = cluster.most_system_nodes
     have, asked = nodes * (cpus * _SHARE - _EACH_NODE), _OPERATORS + routed * _EACH_PICKER
     if have < asked:
         yield problem(
