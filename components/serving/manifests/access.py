@@ -17,7 +17,7 @@ from components.serving.manifests.gateway import PLAIN_PORT
 
 API = "security.istio.io/v1"
 ISSUER = "llm-platform"
-# As seed users send it, and as every OpenAI client does.
+# The scheme of API gateways before it, and that of every OpenAI client.
 PREFIXES = ("APIKEY ", "Bearer ")
 
 

@@ -12,7 +12,7 @@ from ops.doctor.facts import ModelFacts, PodFacts, Scene, happened
 from ops.kube import Manifest
 
 NODE_SECONDS = 900.0
-"""A node that was promised should be there by then; a TPU slice takes up to a quarter of an hour (seed 004)."""
+"""A node that was promised should be there by then; a TPU slice takes up to a quarter of an hour."""
 ROUND_SECONDS = 60.0
 """Within this time an autoscaler looks at a new pod; a round takes ten seconds, more on a large cluster."""
 CLOUDS = ("cloud.google.com/", "eks.amazonaws.com/")
