@@ -116,20 +116,25 @@ def run(operation: str, stack_name: str, events: Path | None, arguments: Mapping
         program=lambda: runpy.run_path(str(CHECKOUT / "__main__.py"), run_name="__main__"),
         opts=automation.LocalWorkspaceOptions(work_dir=str(paths.work)),
     )
-    _set_secrets(stack, paths, stack_name)
+    for key, value in missing_secrets(paths, stack_name).items():
+        stack.set_config(key, automation.ConfigValue(value=value, secret=True))
     if events is not None:
         arguments = {**arguments, "on_event": lambda event: record(event, events)}
     getattr(stack, operation)(on_output=lambda line: print(line, flush=True), color="never", **arguments)
 
 
-def _set_secrets(stack: automation.Stack, paths: Paths, name: str) -> None:
-    """Set the secrets that the stack asks for, as its user would: with what opens every door here and none elsewhere."""
-    file = paths.work / f"Pulumi.{name}.yaml"
-    config, there = load_stack_file(file), yaml.safe_load(file.read_text())["config"]
-    for key in wanted_secrets(config):
-        if f"{PROJECT}:{key}" not in there:
-            value = PLACEHOLDERS.get(key, "rehearsal")
-            stack.set_config(f"{PROJECT}:{key}", automation.ConfigValue(value=value, secret=True))
+def missing_secrets(paths: Paths, stack: str) -> dict[str, str]:
+    """The secrets, by config key, that the private copy of a stack wants and that nobody has set in it.
+
+    Each has a value that opens every door here and none elsewhere, so that a rehearsal sets it as a user would.
+    """
+    file = paths.work / f"Pulumi.{stack}.yaml"
+    there = yaml.safe_load(file.read_text())["config"]
+    values = {
+        f"{PROJECT}:{name}": PLACEHOLDERS.get(name, "rehearsal")
+        for name in wanted_secrets(load_stack_file(file))
+    }
+    return {key: value for key, value in values.items() if key not in there}
 
 
 def record(event: automation.events.EngineEvent, file: Path) -> None:

@@ -22,7 +22,6 @@ from rehearsal.cloud import aws_questions, google_api
 from rehearsal.paths import stack_file
 from rehearsal.processes import ProcessFailed
 from stacks.config import load_stack_file
-from stacks.config.load import wanted_secrets
 
 if TYPE_CHECKING:
     from rehearsal.rehearsal import Rehearsal
@@ -58,12 +57,8 @@ def _prepare(rehearsal: Rehearsal, stack: str) -> None:
 def _make_stack(rehearsal: Rehearsal, stack: str) -> None:
     """What `pulumi stack init` is for a user, with the secrets that the stack asks for; `up` finds both there."""
     _pulumi(rehearsal, "stack", "select", stack, "--create")
-    file = rehearsal.paths.work / f"Pulumi.{stack}.yaml"
-    there = yaml.safe_load(file.read_text())["config"]
-    for name in wanted_secrets(rehearsal.config(stack)):
-        if (key := f"{engine.PROJECT}:{name}") not in there:
-            given = engine.PLACEHOLDERS.get(name, "rehearsal")
-            _pulumi(rehearsal, "config", "set", "--secret", key, "--stack", stack, given=given)
+    for key, given in engine.missing_secrets(rehearsal.paths, stack).items():
+        _pulumi(rehearsal, "config", "set", "--secret", key, "--stack", stack, given=given)
 
 
 def _pulumi(rehearsal: Rehearsal, *arguments: str, given: str = "") -> None:

@@ -60,6 +60,7 @@ def _pool(config: StackConfig, key: str) -> GpuPoolArgs:
         min_nodes=pool.min_nodes,
         max_nodes=pool.max_nodes,
         needed=needed_nodes(config, key),
+        used=any(model.accelerator == key for model in config.models.values()),
         capacity=pool.capacity,
         keep=pool.keep,
         reservation=pool.reservation.id if pool.reservation else None,

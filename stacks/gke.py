@@ -44,7 +44,7 @@ def gke_cluster_args(config: StackConfig) -> GkeTpuClusterArgs:
             start=cluster.maintenance.start,
             hours=cluster.maintenance.hours,
         ),
-        accelerators={key: _pool(pool, cluster) for key, pool in sorted(cluster.accelerators.items())},
+        accelerators={key: _pool(config, key) for key in sorted(cluster.accelerators)},
         release_channel=cluster.release_channel,
         version=cluster.version,
         dns_endpoint=cluster.control_plane.dns_endpoint,
@@ -82,7 +82,9 @@ def _network(config: StackConfig, cluster: GkeCluster) -> NetworkArgs:
     )
 
 
-def _pool(pool: GkePool, cluster: GkeCluster) -> TpuPoolArgs:
+def _pool(config: StackConfig, key: str) -> TpuPoolArgs:
+    cluster = _gke(config)
+    pool = cluster.accelerators[key]
     shape = pool.shape()
     return TpuPoolArgs(
         machine_type=pool.machine_type,
@@ -92,6 +94,7 @@ def _pool(pool: GkePool, cluster: GkeCluster) -> TpuPoolArgs:
         min_nodes=pool.min_nodes,
         max_nodes=pool.max_nodes,
         zones=pool.zones or (cluster.zone,),
+        used=any(model.accelerator == key for model in config.models.values()),
         capacity=pool.capacity,
         keep=pool.keep,
         reservation=pool.reservation,
@@ -104,11 +107,10 @@ def gke_problems(config: StackConfig) -> list[Problem]:
     """What Google would refuse, or take for something else, of a valid configuration; none for other kinds."""
     if not isinstance(config.cluster, GkeCluster):
         return []
-    checks = (_missing_sdk, _long_names, _short_maintenance)
-    return [problem for check in checks for problem in check(config.cluster)]
+    return [*_missing_sdk(), *_long_names(config), *_short_maintenance(config.cluster)]
 
 
-def _missing_sdk(_: GkeCluster) -> Iterator[Problem]:
+def _missing_sdk() -> Iterator[Problem]:
     """Asks whether it is installed; importing it is the component's business."""
     if util.find_spec("pulumi_gcp") is None:
         yield Problem(
@@ -119,9 +121,10 @@ def _missing_sdk(_: GkeCluster) -> Iterator[Problem]:
         )
 
 
-def _long_names(cluster: GkeCluster) -> Iterator[Problem]:
-    for key, pool in sorted(cluster.accelerators.items()):
-        longest = longest_key(NAME, _pool(pool, cluster))
+def _long_names(config: StackConfig) -> Iterator[Problem]:
+    pools: dict[str, GkePool] = dict(_gke(config).accelerators)
+    for key in sorted(pools):
+        longest = longest_key(NAME, _pool(config, key))
         if len(key) > longest:
             yield Problem(
                 path_of("cluster", "accelerators", key),

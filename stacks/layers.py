@@ -22,6 +22,7 @@ from components.serving.weights import WeightsClaim, WeightsClaimArgs
 from stacks import eks, gke, storage, translate
 from stacks.config import EksCluster, Secrets, StackConfig
 from stacks.namespaces import credential, limits_spec, quota_spec, team_spec
+from stacks.rollouts import rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,10 @@ def build_serving(
         urls[name] = ModelService(name, model_args, on(cluster)).url
         if translate.needs_room(name, config):
             room = RoomMakerArgs(
-                model=name, namespace=homes[model.namespace], image=lock.images["python"].pinned
+                model=name,
+                namespace=homes[model.namespace],
+                image=lock.images["python"].pinned,
+                one_node=rollout(config, name).one_node,
             )
             RoomMaker(f"{name}-room", room, on(cluster))
     if scraped := translate.monitoring_spec(config):

@@ -70,6 +70,6 @@ SERVICE_KINDS: Mapping[str, ServiceKind] = MappingProxyType({kind.kind: kind for
 ENGINES = frozenset(kind.engine for kind in SERVICE_KINDS.values())
 
 
-def kind_of(runtime: str | None) -> ServiceKind:
-    """The kind of a model by the runtime that it names."""
+def kind_of(runtime: object | None) -> ServiceKind:
+    """The kind of a model by its runtime, or by the name of one."""
     return LLM if runtime is None else PREDICTOR

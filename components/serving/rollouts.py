@@ -14,11 +14,12 @@ from components.serving.manifests.rollout import RoomSpec, make_room
 
 @dataclass(frozen=True, kw_only=True)
 class RoomMakerArgs:
-    """`image` has a Python interpreter."""
+    """`image` has a Python interpreter; `one_node` is that of the model's `Rollout`."""
 
     model: str
     namespace: NamespaceHandle
     image: str
+    one_node: bool = False
     after: tuple[pulumi.Resource, ...] = ()
 
 
@@ -35,6 +36,7 @@ class RoomMaker(Component):
             namespace=home.name,
             image=args.image,
             pull_secrets=home.pull_secrets,
+            one_node=args.one_node,
         )
         after = [*args.after, *home.ready]
         for role, item in make_room(spec):

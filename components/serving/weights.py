@@ -30,10 +30,9 @@ class WeightsClaim(Component):
 
     def __init__(self, name: str, args: WeightsClaimArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__(name, opts)
-        home = args.namespace
-        made: list[pulumi.Resource] = [
-            KubernetesObject(f"{name}-claim", claim(args.claim), self.child(depends_on=[home.resource]))
-        ]
+        # What somebody else has written here cannot be fetched again.
+        options = self.child(depends_on=[args.namespace.resource], retain_on_delete=args.fill is None)
+        made: list[pulumi.Resource] = [KubernetesObject(f"{name}-claim", claim(args.claim), options)]
         for role, item in fill(args.fill) if args.fill else ():
             made.append(KubernetesObject(f"{name}-{role}", item, self._after(args, made, role)))
         self.ready: tuple[pulumi.Resource, ...] = tuple(made)

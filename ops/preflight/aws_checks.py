@@ -401,10 +401,12 @@ def secrets(config: StackConfig, found: Mapping[str, str | None]) -> Iterator[Fi
     for name, state in found.items():
         source = config.secrets.given()[name]
         if state is None:
+            make = f"run: aws secretsmanager create-secret --name {source.name} --secret-string file://FILE"
+            look = "run: aws secretsmanager list-secrets"
             yield failed(
                 f"there is no {source} in the cluster's region",
-                f"run: aws secretsmanager create-secret --name {source.name} --secret-string file://FILE, or correct "
-                f"secrets.{name}",
+                # A new secret would get another ARN, which nobody can foresee.
+                f"{look if source.region else make}, or correct secrets.{name}",
                 name,
             )
         elif state:

@@ -23,8 +23,6 @@ _MISSING = frozenset(
         "NoSuchEntity", "NoSuchBucket", "404", "InvalidCapacityReservationId.NotFound", "ResourceNotFoundException",
     }
 )  # fmt: skip
-# What answers for a bucket of others, or in another region.
-_ELSEWHERE = frozenset({"301", "PermanentRedirect"})
 # AWS takes some 6,000 characters of names in one question.
 _ACTIONS_AT_ONCE = 60
 _LOGINS = (
@@ -313,7 +311,7 @@ def bucket(site: Site) -> Bucket | None:
     try:
         site.aws.call("s3api", "head-bucket", bucket=needs.bucket)
     except AwsError as error:
-        if error.code not in DENIED | _MISSING | _ELSEWHERE:
+        if error.code not in DENIED | _MISSING:
             raise
         return Bucket(refused=error.code)
     where = site.aws.call("s3api", "get-bucket-location", bucket=needs.bucket).get("LocationConstraint")

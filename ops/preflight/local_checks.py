@@ -21,14 +21,16 @@ from stacks.config.load import wanted_secrets
 class Words:
     """What fixes say of a cloud: its page, its kinds of buckets and keys, the file with its SDK.
 
-    `login` is the command that a kubeconfig runs with the way to get it, `helpful` what `up` can do without, and
-    `record` how a host name gets to a gateway: AWS's load balancers have names, whose addresses change.
+    `guarded` is what a bucket is that lacks nothing. `login` is the command that a kubeconfig runs with the way to get
+    it, `helpful` what `up` can do without, and `record` how a host name gets to a gateway: AWS's load balancers have
+    names, whose addresses change.
     """
 
     page: str
     bucket: str
     key: str
     requirements: str
+    guarded: str = "versioned, uniform access, never public"
     login: tuple[str, str] | None = None
     helpful: tuple[str, ...] = ("kubectl",)
     record: str = "an A record"
@@ -43,7 +45,7 @@ _WORDS: Mapping[str, Words] = {
     ),
     "eks": Words(
         "docs/bootstrap-aws.md", "s3://BUCKET?region=REGION", "awskms://alias/NAME?region=REGION",
-        "requirements-aws.txt", (COMMAND, f"install the AWS CLI: {INSTALL}"),
+        "requirements-aws.txt", "versioned, never public", (COMMAND, f"install the AWS CLI: {INSTALL}"),
         record="a CNAME record (at the top of a zone of Route 53, an alias)",
     ),
     "existing": replace(_GOOGLE, requirements="requirements.txt"),
@@ -108,17 +110,17 @@ def backend(config: StackConfig, found: Backend) -> Iterator[Finding]:
             f"{found.url} cannot be read: {found.refused}", f"make the bucket ({words.page})", "state"
         )
     elif found.bucket is not None:
-        yield from _bucket(found.url, found.bucket)
+        yield from _bucket(found.url, found.bucket, words)
     else:
         yield passed(found.url, "state")
     yield _provider(found, words)
 
 
-def _bucket(url: str, bucket: Bucket) -> Iterator[Finding]:
+def _bucket(url: str, bucket: Bucket, words: Words) -> Iterator[Finding]:
     if bucket.lacks:
         yield advice(f"{url} lacks {', '.join(bucket.lacks)}", f"run: {bucket.fix}", "state")
     else:
-        yield passed(f"{url}: versioned, uniform access, never public", "state")
+        yield passed(f"{url}: {words.guarded}", "state")
 
 
 def _provider(found: Backend, words: Words) -> Finding:

@@ -38,6 +38,7 @@ from typing import Any
 
 from rehearsal.cloud import aws_machines, aws_roles, node_groups
 from rehearsal.cloud.aws_machines import region_of
+from rehearsal.cloud.aws_secrets import is_elsewhere, name_of
 from rehearsal.cloud.project import State
 from rehearsal.cloud.settings import Settings
 
@@ -469,9 +470,9 @@ def _key(question: Question) -> Any:
 
 def _secret(question: Question) -> Any:
     asked = question.one("secret-id")
-    name = asked.partition(":secret:")[2] or asked
-    elsewhere = asked.startswith("arn:") and asked.split(":")[3] != question.region
-    if elsewhere or question.settings.secret(name, region=question.region) is None:
+    name = name_of(asked)
+    there = question.settings.secret(name, region=question.region) is not None
+    if not there or is_elsewhere(asked, question.region):
         raise Refused("ResourceNotFoundException", "Secrets Manager can't find the specified secret.")
     gone = (question.settings.aws.get("deleted") or {}).get(name)
     return {"Name": name, **({"DeletedDate": gone} if gone else {})}

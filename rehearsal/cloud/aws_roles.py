@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from typing import Any
 
 from rehearsal.cloud.node_groups import ADDON
@@ -29,11 +30,16 @@ def services_of(state: State, role: str) -> set[str]:
     return {service for principal in principals for service in _several(principal.get("Service"))}
 
 
-def allows(state: State, role: str, action: str) -> bool:
-    """Whether a policy of the role's own allows an action by its name; conditions are not looked at."""
+def allows(state: State, role: str, action: str, resource: str | None = None) -> bool:
+    """Whether a policy of the role's own allows an action by its name, on any resource or on one.
+
+    Conditions are not looked at.
+    """
     records = (r["inputs"] for r in state.of(INLINE).values() if r["inputs"]["role"] == role)
     return any(
-        action in _several(statement.get("Action")) and statement.get("Effect") == "Allow"
+        action in _several(statement.get("Action"))
+        and statement.get("Effect") == "Allow"
+        and (resource is None or any(fnmatch(resource, r) for r in _several(statement.get("Resource"))))
         for inputs in records
         for statement in _statements(json.loads(inputs["policy"]))
     )

@@ -134,6 +134,10 @@ class Settings:
         """What is Amazon's alone; of the caller and the account see rehearsal/cloud/aws_account.py."""
         return self._read().get("aws") or {}
 
+    def bucket(self, name: str) -> Mapping[str, Any]:
+        """What is known of a bucket of S3; empty where it is there and has everything."""
+        return next((entry for entry in self.aws.get("buckets") or () if _matches(entry, {"name": name})), {})
+
     @property
     def gateway_class_seconds(self) -> float:
         """How long Google's GatewayClasses take to appear; on a real cluster it can be most of an hour."""

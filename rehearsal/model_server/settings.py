@@ -16,7 +16,6 @@ ACCEPTED = {
     "--dtype": True,
     "--quantization": True,
     "--tokenizer-mode": True,
-    "--load-format": True,
     "--config-format": True,
     "--kv-cache-dtype": True,
     "--max-num-batched-tokens": True,
@@ -56,6 +55,7 @@ class Settings:
     faults: bool
     tensor_parallel: int = 1
     model: Path = Path()
+    load_format: str = "auto"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     # How long requests may go on after SIGTERM; 0, the default, ends them at once (vLLM 0.18).
     serve.add_argument("--shutdown-timeout", type=float, default=0.0)
     serve.add_argument("--tensor-parallel-size", type=int, default=1)
+    serve.add_argument("--load-format", default="auto")
     serve.add_argument("--ssl-certfile")
     serve.add_argument("--ssl-keyfile")
     for flag, takes_value in ACCEPTED.items():
@@ -117,4 +118,5 @@ def parse(argv: list[str]) -> Settings:
         faults=os.environ.get("REHEARSAL_FAULTS") == "1",
         tensor_parallel=options.tensor_parallel_size,
         model=Path(options.model),
+        load_format=options.load_format,
     )

@@ -83,7 +83,7 @@ class StartUp:
     def _look_for_weights(self) -> None:
         """On a claim, which is a link here, there must be some; what was downloaded into the pod is not there to see."""
         place = self.settings.model
-        if place.is_symlink() and not weights.are_in(place):
+        if place.is_symlink() and not weights.are_in(place, self.settings.load_format):
             _say(f"RuntimeError: Cannot find any model weights with `{place}`")
             sys.exit(1)
 

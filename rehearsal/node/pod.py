@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from ops.kube import ApiError, Manifest
+from rehearsal.cloud.settings import BadSettings
 from rehearsal.node import container, images, probes, volumes
 from rehearsal.node.container import Running
 from rehearsal.node.faults import BadFaults, Stage
 from rehearsal.node.logs import tail
 from rehearsal.node.names import Unresolved
-from rehearsal.node.programs import END_SECONDS, Home, Host, end, grace, last_wish
+from rehearsal.node.programs import END_SECONDS, Home, Host, account_of, end, grace, last_wish
 from rehearsal.node.report import Report
-from rehearsal.storage_initializer import weights
+from rehearsal.storage_initializer import buckets, weights
 
 TICK_SECONDS = 0.2
 RETRY_SECONDS = 0.5
@@ -86,7 +87,7 @@ class PodWorker(threading.Thread):
                 self._live()
             except Gone:
                 return self._finish()
-            except (ApiError, BadFaults) as error:
+            except (ApiError, BadFaults, BadSettings) as error:
                 if getattr(error, "code", 0) == 404 or self.deleted.is_set():
                     return self._finish()
                 # A busy or restarting API server, or settings that mean nothing: a kubelet keeps its pods and goes on.
@@ -138,7 +139,10 @@ class PodWorker(threading.Thread):
         began = time.monotonic()
         # What a volume holds whole is not fetched again, as by the hub's own client.
         held = disk / FETCHED if disk else None
-        stage = Stage() if held and held.exists() else self._through("download")
+        if refused := buckets.refusal(source, self._reader(running), self.host.rehearsal):
+            stage = Stage(failure=refused)
+        else:
+            stage = Stage() if held and held.exists() else self._through("download")
         if stage.failure is not None:
             return replace(stage, failure=f"Storage initialization failed: {stage.failure}")
         if disk and held:
@@ -147,6 +151,14 @@ class PodWorker(threading.Thread):
         self._say(running, f"Successfully copied {source} to {target}")
         self._say(running, f"Model downloaded in {time.monotonic() - began} seconds.")
         return stage
+
+    def _reader(self, running: Running) -> buckets.Reader:
+        """Who asks a store for weights."""
+        return buckets.Reader(
+            namespace=self.pod["metadata"]["namespace"],
+            account=account_of(self.pod),
+            variables=frozenset(entry["name"] for entry in running.spec.get("env") or ()),
+        )
 
     def _disk(self, running: Running, path: str) -> Path | None:
         """The volume of a claim at a path of a container, once it can be mounted; None where there is none."""

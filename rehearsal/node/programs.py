@@ -39,9 +39,14 @@ class Host:
     names: Names = field(default_factory=Names)
 
     @property
+    def rehearsal(self) -> Path:
+        """The directory of the rehearsal."""
+        return self.directory.parent
+
+    @property
     def volumes(self) -> Path:
         """Where the volumes of claims are, by name."""
-        return self.directory.parent / "volumes"
+        return self.rehearsal / "volumes"
 
     def log(self, pod: Manifest, container: str) -> Path:
         """The file that a container's output goes to, of all its lives."""
@@ -131,18 +136,22 @@ class Home:
         )
 
     def _stages(self) -> dict[str, str]:
-        """Where a model server reads how long it takes to start, and what it runs on."""
+        """Where a model server reads how long it takes to start, what it runs on, and who it is."""
         if not images.has_stages(self.pod):
             return {}
         meta, chips = self.pod["metadata"], images.accelerator(self.pod)
         name = f"{meta['namespace']}/{meta['name']}"
-        faults = str(self.host.faults.file)
-        return {"REHEARSAL_POD": name, "REHEARSAL_STAGES": faults, "REHEARSAL_ACCELERATOR": chips}
+        return {
+            "REHEARSAL_POD": name,
+            "REHEARSAL_ACCOUNT": account_of(self.pod),
+            "REHEARSAL_STAGES": str(self.host.faults.file),
+            "REHEARSAL_ACCELERATOR": chips,
+        }
 
     def _service_account(self, root: Path) -> Path:
         """A kubeconfig with the pod's own service account, so that its real permissions apply."""
         kube, namespace = self.host.kube, self.pod["metadata"]["namespace"]
-        account = self.pod["spec"].get("serviceAccountName", "default")
+        account = account_of(self.pod)
         request = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -164,6 +173,11 @@ def command(container: Manifest, program: images.Program, binary: Callable[[str]
     if given and Path(given[0]).name in program.called:
         given = given[1:]
     return [str(binary(program.binary)), *program.arguments, *given]
+
+
+def account_of(pod: Manifest) -> str:
+    """The service account that a pod acts in."""
+    return str(pod["spec"].get("serviceAccountName", "default"))
 
 
 def relocated(argument: str, mounted: Mounted, root: Path) -> str:

@@ -19,7 +19,15 @@ FILES = (
     *(f"model-{number:05}-of-00010.safetensors" for number in range(1, 11)),
     "consolidated.safetensors",
 )
-WEIGHTS = "*.safetensors"
+# What an engine reads by vLLM's `--load-format`, and what it leaves alone beside it (vllm-project/vllm,
+# model_executor/model_loader/default_loader.py, read 2026-11). `auto` takes Mistral's own set where it is there.
+_SHARDED = ("*.safetensors", "consolidated*")
+_READ = {
+    "auto": ("*.safetensors", ""),
+    "mistral": ("consolidated*.safetensors", ""),
+    "hf": _SHARDED,
+    "safetensors": _SHARDED,
+}
 
 
 def chosen(include: Iterable[str] | None, exclude: Iterable[str] | None) -> list[str]:
@@ -40,6 +48,7 @@ def write(directory: Path, source: str, names: Iterable[str] = FILES) -> None:
         (directory / name).write_text(f"{name} of {source}\n")
 
 
-def are_in(directory: Path) -> bool:
-    """Whether an engine finds weights in a directory."""
-    return any(directory.glob(WEIGHTS))
+def are_in(directory: Path, load_format: str = "auto") -> bool:
+    """Whether an engine finds weights of a format in a directory; of formats that are not known, any will do."""
+    wanted, unwanted = _READ.get(load_format, _READ["auto"])
+    return any(not fnmatch(file.name, unwanted) for file in directory.glob(wanted))

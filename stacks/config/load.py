@@ -18,6 +18,7 @@ from stacks.config.faults import Place, problems_of
 from stacks.config.kubeconfig import kubeconfig_problems
 from stacks.config.root import StackConfig
 from stacks.config.rules.draft import Draft, Parts
+from stacks.config.rules.storage import s3_sources
 from stacks.config.secrets import CONSEQUENCE, plain_secrets
 from stacks.config.stack_file import check_stack_file, config_of, read_stack_file
 
@@ -244,7 +245,9 @@ def is_docker_config(value: str) -> bool:
 def wanted_secrets(config: StackConfig) -> dict[str, str]:
     """The secrets that a stack asks for and does not refer to elsewhere, with the reason."""
     gated = [name for name, model in config.models.items() if model.gated]
-    stored = config.storage is not None and config.storage.s3.existing_secret is None
+    own = config.storage is not None and config.storage.s3.existing_secret is None
+    # Without weights in the store no Secret is made; that it is described at all is refused by a rule.
+    stored = own and bool(s3_sources(config))
     wanted = {
         "hfToken": f"the weights of {', '.join(gated)} need a licence (gated)" if gated else "",
         "pullSecret": "platform.imagePullSecret is true" if config.platform.image_pull_secret else "",
@@ -277,16 +280,21 @@ def _idle_keys(draft: Draft, values: Mapping[str, str]) -> list[Problem]:
     """The access key of a store that nobody would show."""
     if not draft.knows("storage"):
         return []
-    why = "storage.s3 names an existingSecret" if draft.config.storage else "there is no storage.s3"
+    storage, keys = draft.config.storage, STORE_KEYS
+    why, fix = "there is no storage.s3", "add storage.s3"
+    if storage is not None:
+        # A store that nothing is in is refused itself, and with it goes the question for its keys.
+        keys = STORE_KEYS if storage.s3.existing_secret else ()
+        why, fix = "storage.s3 names an existingSecret", "remove existingSecret"
     return [
         Problem(
             path_of(name),
             f"is set, but {why}",
             "no download would use it",
-            f"add storage.s3, or run: pulumi config rm {PREFIX}{name}",
+            f"{fix}, or run: pulumi config rm {PREFIX}{name}",
         )
-        for name in STORE_KEYS
-        if name in values and name not in wanted_secrets(draft.config)
+        for name in keys
+        if name in values
     ]
 
 

@@ -67,7 +67,8 @@ class SecretSource(Strict):
         None,
     )
     aws_secrets_manager: AwsSecret | None = entry(
-        "Secret of AWS Secrets Manager, with kind eks; its current version is read.", None
+        "Secret of AWS Secrets Manager in the cluster's region, with kind eks; its current version is read.",
+        None,
     )
     google_secret_manager: GoogleSecret | None = entry(
         "Secret of Google Secret Manager, with kind gke; its latest version unless one is named.", None
@@ -103,6 +104,12 @@ class SecretSource(Strict):
     def name(self) -> str:
         """What the source is called where it is."""
         return self.existing or self.aws_secrets_manager or self.google_secret_manager or ""
+
+    @property
+    def region(self) -> str | None:
+        """The region of AWS that the name says; None for all but ARNs."""
+        name = self.aws_secrets_manager or ""
+        return name.split(":")[3] if name.startswith("arn:") else None
 
     def stored_in(self, store: str) -> str | None:
         """The name in one of the stores; None where it is not the source."""

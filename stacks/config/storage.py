@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -27,6 +29,7 @@ LEFT_OUT = (
 )
 # Of Services of the cluster, which are reached without leaving it.
 IN_CLUSTER = (".svc", ".svc.cluster.local")
+_SERVICE = re.compile(r"{0}\.({0})\.svc(\.cluster\.local)?".format("[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"))
 
 
 def _downloadable(value: str) -> str:
@@ -57,6 +60,12 @@ def _endpoint(value: str) -> str:
             f"{value} is reached without encryption",
             "whoever is on the way could read the weights, or replace them",
             "use https://; http:// is for Services of the cluster alone (http://name.namespace.svc:port)",
+        )
+    if host.rstrip(".").endswith(IN_CLUSTER) and not _SERVICE.fullmatch(host):
+        raise refusal(
+            f"{host} is not the name of a Service of the cluster",
+            "its namespace could not be told, and no NetworkPolicy would let the downloads in there",
+            "write name.namespace.svc or name.namespace.svc.cluster.local, without a dot at the end",
         )
     return value.rstrip("/")
 
@@ -138,9 +147,16 @@ class S3Storage(Strict):
     @property
     def namespace(self) -> str | None:
         """The namespace of a store that is a Service of the cluster; None for any other."""
-        host = urlsplit(self.endpoint).hostname or ""
-        labels = host.removesuffix(".cluster.local").split(".")
-        return labels[1] if host.endswith(IN_CLUSTER) and len(labels) == 3 else None
+        service = _SERVICE.fullmatch(urlsplit(self.endpoint).hostname or "")
+        return service[1] if service else None
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address | None:
+        """The address of a store that is named by it; None for any other."""
+        try:
+            return ip_address(urlsplit(self.endpoint).hostname or "")
+        except ValueError:
+            return None
 
 
 class Storage(Strict):

@@ -75,10 +75,36 @@ def test_the_lock_against_deletion_is_amazon_s_and_pulumi_s_at_once(
     for recording, locked in ((whole, True), (plain, False)):
         cluster = one(recording, CLUSTER)
         assert (cluster.inputs["deletionProtection"], cluster.protect) == (locked, locked)
-        # A node group that goes under its models takes all their replicas at once.
-        groups = {r.name for r in recording.of_type(GROUP)} - {SYSTEM}
         protected = {r.name for r in recording.registrations if r.protect}
-        assert protected == ({cluster.name, *groups} if locked else set())
+        # A node group that goes under its models takes all their replicas at once; one without models may go.
+        used = {"cluster-l4-on-demand", "cluster-l4x4-on-demand"}
+        assert protected == ({cluster.name, *used} if locked else set())
+
+
+@pytest.mark.parametrize("change", [{"power": "asleep"}, {"replicas": 0}])
+def test_a_group_stays_locked_while_its_models_are_away(change: dict[str, Any]) -> None:
+    def away(raw: dict[str, Any]) -> None:
+        raw["cluster"]["deletionProtection"] = True
+        target = raw if "power" in change else raw["models"]["mistral-24b"]
+        target.update(change)
+
+    recording, _ = run(away)
+    assert one(recording, GROUP, "cluster-l4x4-on-demand").protect
+
+
+def test_a_group_whose_models_have_moved_to_another_pool_is_not_locked() -> None:
+    def move(raw: dict[str, Any]) -> None:
+        raw["cluster"]["deletionProtection"] = True
+        raw["cluster"]["accelerators"]["wider"] = {"instanceType": "g6.24xlarge", "maxNodes": 1}
+        raw["models"]["mistral-24b"]["accelerator"] = "wider"
+
+    recording, _ = run(move)
+    groups = {r.name: r.protect for r in recording.of_type(GROUP) if r.name != SYSTEM}
+    assert groups == {
+        "cluster-l4-on-demand": True,
+        "cluster-l4x4-on-demand": False,
+        "cluster-wider-on-demand": True,
+    }
 
 
 def test_a_kept_group_stands_beside_the_models_new_one_and_is_not_locked() -> None:

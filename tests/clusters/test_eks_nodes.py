@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.clusters.eks import nodes
-from components.clusters.eks.args import GpuPoolArgs, in_use, pools_of, ranges
+from components.clusters.eks.args import GpuPoolArgs, pools_of, ranges
 from components.clusters.system import SystemPoolArgs
 from components.core import labels
 from components.platform import gpu_operator
@@ -18,7 +18,9 @@ from stacks.eks import eks_problems
 from tests.clusters.eks import EVERYTHING, args, everything
 from tests.support.stacks import raw_stack
 
-POOL = GpuPoolArgs(instance_type="g6.4xlarge", gpus=1, nvme_gb=600, zone="us-east-1a", max_nodes=3, needed=2)
+POOL = GpuPoolArgs(
+    instance_type="g6.4xlarge", gpus=1, nvme_gb=600, zone="us-east-1a", max_nodes=3, needed=2, used=True
+)
 
 
 def changed(**fields: object) -> GpuPoolArgs:
@@ -123,7 +125,7 @@ def test_what_models_leave_stands_beside_what_they_move_to_and_asks_for_no_node(
     pool = changed(capacity="spot", keep=("reservation", "on-demand"), reservation="cr-1", min_nodes=1)
     groups = pools_of("l4", pool)
     assert set(groups) == {"l4-spot", "l4-reservation", "l4-on-demand"}
-    assert [name for name in groups if in_use("l4", pool, name)] == ["l4-spot"]
+    assert [name for name, group in groups.items() if group.used] == ["l4-spot"]
     sizes = {name: nodes.sizes(group, awake=True) for name, group in groups.items()}
     assert sizes["l4-spot"] == {"min_size": 1, "desired_size": 2, "max_size": 3}
     for name in ("l4-reservation", "l4-on-demand"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.clusters.conftest import on_google, run
+from tests.clusters.conftest import MULTI_HOST, on_google, run
 from tests.support import sdk
 from tests.support.recorder import ADDRESS, AUTHORITY, DNS_ENDPOINT, Recording, Registration
 
@@ -117,10 +117,24 @@ def test_the_lock_against_deletion_is_google_s_and_pulumi_s_at_once(
     for recording, locked in ((whole, True), (plain, False)):
         cluster = one(recording, CLUSTER)
         assert (cluster.inputs["deletionProtection"], cluster.protect) == (locked, locked)
-        pools = {r.name for r in recording.of_type(POOL) if r.name != SYSTEM}
         protected = {r.name for r in recording.registrations if r.protect}
-        # A pool that goes under its models takes all their replicas at once.
-        assert protected == ({cluster.name, *pools} if locked else set())
+        # A pool that goes under its models takes all their replicas at once; one without models may go.
+        assert protected == ({cluster.name, "cluster-v6e-on-demand"} if locked else set())
+
+
+def test_pools_whose_models_have_moved_to_another_are_not_locked_and_all_slices_of_that_one_are() -> None:
+    def move(raw: dict[str, Any]) -> None:
+        raw["cluster"]["deletionProtection"] = True
+        raw["cluster"]["accelerators"]["wide"] = MULTI_HOST
+        raw["models"]["qwen2-5-3b"].update(accelerator="wide", replicas=2)
+        raw["power"] = "asleep"
+
+    recording, _ = run(move)
+    assert {pool.name: pool.protect for pool in recording.of_type(POOL) if pool.name != SYSTEM} == {
+        "cluster-v6e-on-demand": False,
+        "cluster-wide-on-demand-1": True,
+        "cluster-wide-on-demand-2": True,
+    }
 
 
 def test_a_kept_pool_stands_beside_the_models_new_one_and_is_not_locked() -> None:

@@ -17,7 +17,7 @@ ZONE = "europe-west4-a"
 ACCOUNT = "nodes@my-project.iam.gserviceaccount.com"
 KINDS = get_args(Capacity)
 SINGLE = TpuPoolArgs(
-    machine_type="ct6e-standard-4t", topology="2x2", hosts=1, chips=4, max_nodes=3, zones=(ZONE,)
+    machine_type="ct6e-standard-4t", topology="2x2", hosts=1, chips=4, max_nodes=3, zones=(ZONE,), used=True
 )
 MULTI = dataclasses.replace(SINGLE, topology="4x4", hosts=4, max_nodes=8)
 SYSTEM = SystemPoolArgs(machine_type="n1-standard-4", nodes=2, max_nodes=4)

@@ -62,7 +62,9 @@ def test_one_set_is_fetched_and_marked_complete_last(hub: Hub, monkeypatch, tmp_
     assert "model-00001-of-00010.safetensors" in files(place) and "consolidated.safetensors" not in files(
         place
     )
-    assert fill_claim.read_note(place) == {"fingerprint": "one", "source": SOURCE, "complete": True}
+    note = fill_claim.read_note(place)
+    assert (note["fingerprint"], note["source"], note["complete"]) == ("one", SOURCE, True)
+    assert set(note["files"]) == files(place)
 
 
 def _is_incomplete(place: Path) -> None:
@@ -130,6 +132,34 @@ def test_what_somebody_else_wrote_is_left_alone(hub: Hub, monkeypatch, tmp_path:
     assert run(monkeypatch, tmp_path) == 1
     assert hub.asked == [] and (tmp_path / "mine.safetensors").exists()
     assert "remove them, or name another path in the model's uri" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["adapter/mine.safetensors", f"v2/{fill_claim.NOTE}"])
+def test_what_somebody_else_added_is_left_alone_by_another_set_too(
+    hub: Hub, monkeypatch, tmp_path: Path, capsys, name: str
+) -> None:
+    run(monkeypatch, tmp_path)
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text("{}")
+    before = files(tmp_path)
+    assert run(monkeypatch, tmp_path, OTHER, "two") == 1
+    assert files(tmp_path) == before and name in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_another_path_of_the_claim_survives_an_interrupted_set(hub: Hub, monkeypatch, tmp_path: Path) -> None:
+    hub.trouble = _stop_half_way
+    run(monkeypatch, tmp_path)
+    hub.trouble = lambda _: None
+    assert run(monkeypatch, tmp_path / "v2") == 0
+    assert run(monkeypatch, tmp_path, OTHER, "two") == 1
+    assert fill_claim.read_note(tmp_path / "v2")["complete"]
+
+
+def test_a_note_that_was_being_written_when_the_node_went_blocks_nothing(
+    hub: Hub, monkeypatch, tmp_path: Path
+) -> None:
+    (tmp_path / f"{fill_claim.NOTE}.new").write_text("{")
+    assert run(monkeypatch, tmp_path) == 0
 
 
 def test_a_new_file_systems_own_directory_is_no_stranger(hub: Hub, monkeypatch, tmp_path: Path) -> None:

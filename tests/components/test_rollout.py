@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from components.serving.manifests.llm_service import llm_service
 from components.serving.manifests.make_room import REVISION, decide
 from components.serving.manifests.rollout import PROGRAM, Rollout, RoomSpec, grace_seconds
 from components.serving.manifests.rollout import make_room as objects
-from stacks.config import load_config
+from stacks.config import StackConfig, load_config
 from stacks.rollouts import announcement, rollout, rollouts
+from stacks.translate import needs_room
 from tests.components.test_serving import MODEL
-from tests.support.stacks import raw_stack
+from tests.support.stacks import raw_stack, record_stack
 
 TPU, OTHER = {"pool": "v6e-on-demand"}, {"pool": "v6e-spot"}
 
@@ -25,10 +27,14 @@ class World:
     """A Deployment with its ReplicaSets and pods, and what their controllers and the scheduler do with them.
 
     The Deployment is KServe's: one pod above its replicas, none below. `nodes` have room for one pod each, and
-    `broken` are revisions whose pods never become Ready.
+    `broken` are revisions whose pods never become Ready. The pods of a `one_node` world mount a volume, which comes
+    to no other node before the pods that have it are gone.
     """
 
-    def __init__(self, replicas: int, nodes: int, place: dict[str, str] | None = None):
+    def __init__(
+        self, replicas: int, nodes: int, place: dict[str, str] | None = None, one_node: bool = False
+    ):
+        self.one_node = one_node
         self.replicas, self.nodes, self.revision = replicas, nodes, 1
         self.sizes, self.places = {1: replicas}, {1: place or TPU}
         self.pods = {1: ["ready"] * replicas}
@@ -59,7 +65,7 @@ class World:
             self.pods[revision] = states + ["homeless"] * (size - len(states))
         for revision, states in self.pods.items():
             for n, state in enumerate(states):
-                if state == "started" and revision not in self.broken:
+                if state == "started" and revision not in self.broken and not self._held(revision):
                     states[n] = "ready"
                 elif state == "homeless" and self._free(revision):
                     states[n] = "started"
@@ -72,6 +78,9 @@ class World:
             self.sizes[revision] -= gone
             most -= gone
 
+    def _held(self, revision: int) -> bool:
+        return self.one_node and any("ready" in states for r, states in self.pods.items() if r != revision)
+
     def _free(self, revision: int) -> bool:
         here = [r for r in self.pods if self.places[r] == self.places[revision]]
         used = sum(state != "homeless" for r in here for state in self.pods[r])
@@ -79,7 +88,7 @@ class World:
 
     def step(self, ending: bool = False) -> tuple[int, int] | None:
         """Let the program look once; the revision that it shrinks, and to what."""
-        if move := decide(self.deployment(), self.replica_sets(), self.living(ending)):
+        if move := decide(self.deployment(), self.replica_sets(), self.living(ending), self.one_node):
             found, size = move
             self.sizes[int(found["metadata"]["uid"])] = size
             return int(found["metadata"]["uid"]), size
@@ -202,6 +211,62 @@ def test_replicas_that_move_to_another_pool_keep_the_old_ones_until_its_nodes_ar
         assert world.step() is None
 
 
+@pytest.mark.parametrize("place", [TPU, OTHER])
+def test_a_volume_of_one_node_is_given_up_for_a_new_pod_that_has_a_node_in_any_pool(
+    place: dict[str, str],
+) -> None:
+    world = World(1, nodes=2, one_node=True)
+    world.change(place)
+    world.kubernetes()
+    assert world.pods == {1: ["ready"], 2: ["started"]}
+    seen = (world.deployment(), world.replica_sets(), world.living())
+    assert decide(*seen) is None
+    assert decide(*seen, one_node=True) == (seen[1][0], 0)
+    world.roll()
+    assert world.pods == {1: [], 2: ["ready"]}
+
+
+def test_without_the_flag_a_pod_that_waits_for_its_volume_waits_for_ever() -> None:
+    world = World(1, nodes=2, one_node=True)
+    world.change()
+    for _ in range(40):
+        world.kubernetes()
+        assert decide(world.deployment(), world.replica_sets(), world.living()) is None
+    assert world.pods == {1: ["ready"], 2: ["started"]}
+
+
+def test_a_volume_stays_with_the_pod_that_serves_until_the_other_pool_has_a_node() -> None:
+    world = World(1, nodes=1, one_node=True)
+    world.change(place=OTHER)
+    world.nodes = 0
+    for _ in range(10):
+        world.kubernetes()
+        assert world.step() is None
+    assert world.pods == {1: ["ready"], 2: ["homeless"]}
+    world.nodes = 1
+    world.roll()
+    assert world.pods == {1: [], 2: ["ready"]}
+
+
+@pytest.mark.parametrize("one_node", [False, True])
+def test_the_program_looks_with_the_flag_that_its_pod_has(
+    one_node: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = dict(objects(RoomSpec(model="qwen", namespace="llm-models", image="python:3", one_node=one_node)))
+    (container,) = made["deployment"]["spec"]["template"]["spec"]["containers"]
+    looked: list[tuple[str, str, bool]] = []
+
+    def look(namespace: str, name: str, flag: bool) -> None:
+        looked.append((namespace, name, flag))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(make_room, "look", look)
+    monkeypatch.setattr("sys.argv", [PROGRAM.name, *container["args"]])
+    with pytest.raises(KeyboardInterrupt):
+        make_room.main()
+    assert looked == [("llm-models", naming.workload("qwen"), one_node)]
+
+
 def test_a_change_that_its_controller_has_not_seen_is_left_alone() -> None:
     world = World(3, nodes=3)
     world.change()
@@ -288,6 +353,67 @@ def test_a_pool_has_room_when_all_its_models_may_change_at_once() -> None:
     assert planned(3, 4).spare
     assert not planned(2, 4, others=1).spare
     assert planned(2, 5, others=1).spare
+
+
+CLAIM = {"uri": "pvc://weights/", "claim": {"size": "50Gi", "shared": False}}
+
+
+def with_volume(volume: dict[str, Any], **others: Any) -> StackConfig:
+    """The dev stack, whose pool has room beside its only replica, with a volume for its model."""
+    raw = raw_stack("dev")
+    (name,) = raw["models"]
+    raw["models"] = {"model": raw["models"][name] | volume}
+    raw["models"] |= {other: raw["models"]["model"] | changes for other, changes in others.items()}
+    (pool,) = raw["cluster"]["accelerators"].values()
+    pool["maxNodes"] = 2 * len(raw["models"])
+    return load_config(raw)
+
+
+@pytest.mark.parametrize(
+    ("volume", "interrupts"),
+    [
+        ({}, False),
+        (CLAIM, True),
+        ({"uri": "pvc://weights/", "claim": {"size": "50Gi", "shared": True}}, False),
+        # Nobody said how somebody else's claim is mounted.
+        ({"uri": "pvc://weights/"}, False),
+        ({"cache": {"size": "50Gi", "shared": False}}, True),
+        ({"cache": {"size": "50Gi", "shared": True}}, False),
+        ({**CLAIM, "runtime": "vllm-cuda"}, True),
+    ],
+)
+def test_with_a_volume_of_one_node_the_only_replica_ends_first_whatever_room_there_is(
+    volume: dict[str, Any], interrupts: bool
+) -> None:
+    config = with_volume(volume)
+    plan = rollouts(config)["model"]
+    ours = "runtime" in volume
+    assert str(plan).startswith("interrupts serving") == interrupts, plan
+    assert str(plan).endswith("as one node at a time mounts its volume") == interrupts, plan
+    assert needs_room("model", config) == (interrupts and not ours)
+    assert (plan.strategy["type"] == "Recreate") == interrupts
+
+
+def test_a_claim_that_another_entry_describes_is_of_one_node_for_all_its_readers() -> None:
+    reader = {"claim": None}
+    config = with_volume({**CLAIM, "replicas": 0}, reader={**reader, "replicas": 1})
+    assert rollout(config, "reader").one_node
+    elsewhere = with_volume({**CLAIM, "replicas": 0}, reader={**reader, "namespace": "elsewhere"})
+    assert not rollout(elsewhere, "reader").one_node
+
+
+def test_what_makes_room_is_told_of_the_volume(tmp_path: Path) -> None:
+    raw = raw_stack("dev")
+    (name,) = raw["models"]
+    raw["models"] = {"bare": raw["models"][name], "claimed": raw["models"][name] | CLAIM}
+    (pool,) = raw["cluster"]["accelerators"].values()
+    pool["maxNodes"] = 2
+    flags = {
+        r.name: r.inputs["spec"]["template"]["spec"]["containers"][0]["args"][2:]
+        for r in record_stack(raw, tmp_path).objects
+        if r.name.endswith("-room-deployment")
+    }
+    assert flags == {"bare-room-deployment": [], "claimed-room-deployment": [make_room.ONE_NODE]}
 
 
 def test_models_of_which_the_same_is_true_are_announced_together() -> None:

@@ -223,6 +223,12 @@ def test_the_key_of_a_store_is_whole_and_of_use(read, change, given, path, wrong
     assert place == path and wrong in text
 
 
+@pytest.mark.parametrize("given", [[], ["s3AccessKeyId", "s3SecretAccessKey"]])
+def test_a_store_with_nothing_in_it_is_refused_and_its_keys_are_not_asked_for(read, given) -> None:
+    change = {"storage": STORE["storage"]}
+    assert list(refused(read, change, extra=dict.fromkeys(given, "value"), secret=given)) == ["storage"]
+
+
 def test_the_key_of_a_store_is_two_secrets(read) -> None:
     given = {"s3AccessKeyId": "known", "s3SecretAccessKey": "hidden"}
 

@@ -807,6 +807,13 @@ CASES = {
         "2 x m6i.large has 3.5 CPUs for pods, and asked for are 3.8: 2.8 by operators, 1.0 by the models'",
         "use 3 nodes, or a larger machineType",
     ),
+    "system nodes without room for the pickers that stand by": (
+        "eks",
+        {"models/qwen/pickers": 3, "cluster/system": {"machineType": "m6i.large", "nodes": 3}},
+        "cluster.system",
+        "asked for are 5.8: 2.8 by operators, 3.0 by the models'",
+        "use 4 nodes",
+    ),
     "one system node": (
         "eks",
         {"cluster/system": {"machineType": "m6i.4xlarge", "nodes": 1}},

@@ -83,11 +83,13 @@ def test_a_runtime_whose_old_replica_ends_first_needs_no_second_one(stack) -> No
 def test_claims_and_their_job_count(stack) -> None:
     claim = {"size": "60Gi", "fill": {"from": "hf://Qwen/Qwen2.5-3B-Instruct"}}
     change = {**STATED, "models/qwen/uri": "pvc://weights/qwen", "models/qwen/claim": claim}
-    enough = {"claims": 1, "storage": "60Gi", "pods": 4}
+    # Two of the model, a picker, the job, and what has the old pod give up the volume, whatever room the pool has.
+    enough = {"claims": 1, "storage": "60Gi", "pods": 5}
     assert load_config(stack(change={**change, f"{NS}/quota": enough}))
-    for key, less in (("claims", 0), ("storage", "59Gi"), ("pods", 3)):
+    for key, less in (("claims", 0), ("storage", "59Gi"), ("pods", 4)):
         found = refused(stack(change={**change, f"{NS}/quota": {**enough, key: less}}))
         assert list(found) == [f"namespaces.llm-models.quota.{key}"]
+        assert ("renames a claim" in next(iter(found.values()))) == (key != "pods")
 
 
 def test_models_of_other_namespaces_do_not_count(stack) -> None:
@@ -98,6 +100,37 @@ def test_models_of_other_namespaces_do_not_count(stack) -> None:
 def test_asleep_the_quota_is_still_that_of_the_models_awake(stack) -> None:
     found = refused(stack(change={**ONE, "power": "asleep", f"{NS}/quota": {"chips": 1}}))
     assert list(found) == ["namespaces.llm-models.quota.chips"]
+
+
+RUNTIME = {**STATED, "models/qwen/runtime": "vllm-cuda", "models/qwen/resources": {"cpu": 4, "memory": "6Gi"}}
+
+
+def test_what_downloads_for_a_runtime_has_kserve_s_limits_and_not_the_engine_s(stack) -> None:
+    """It has 8Gi, and of a pod's containers that follow each other Kubernetes counts the largest: two pods in a rollout."""
+    for settings in ({"quota": {"memoryLimits": "16Gi"}}, {"limits": {"maxMemory": "8Gi"}}):
+        assert load_config(stack(change={**RUNTIME, NS: settings}))
+    found = refused(stack(change={**RUNTIME, f"{NS}/quota": {"memoryLimits": "15Gi"}}))
+    assert "less than its models need: 16Gi" in found["namespaces.llm-models.quota.memoryLimits"]
+    found = refused(stack(change={**RUNTIME, f"{NS}/limits": {"maxMemory": "7Gi"}}))
+    assert "7Gi is less than 8Gi (the download of qwen)" in found["namespaces.llm-models.limits.maxMemory"]
+
+
+@pytest.mark.parametrize(
+    ("change", "most", "words"),
+    [
+        (
+            {"models/qwen/uri": "pvc://w/", "models/qwen/claim": {"size": "60Gi", "fill": {"from": "hf://Qwen/Qwen3-0.6B"}}},
+            "3Gi",
+            "4Gi (what fills the claim of qwen)",
+        ),
+        ({"models/qwen/uri": "oci://registry.example/qwen:v1"}, "14Mi", "15Mi (the modelcar of qwen)"),
+        (ONE, "63Mi", "64Mi (what makes room for rollouts of qwen)"),
+    ],
+)  # fmt: skip
+def test_containers_beside_the_engine_are_let_in_as_well(stack, change, most: str, words: str) -> None:
+    limits = {"maxMemory": most, "memoryRequest": "1Mi"}
+    found = refused(stack(change={**STATED, **change, f"{NS}/limits": limits}))
+    assert words in found["namespaces.llm-models.limits.maxMemory"]
 
 
 @pytest.mark.parametrize(

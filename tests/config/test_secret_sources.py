@@ -87,6 +87,12 @@ CASES: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "secrets.hfToken.awsSecretsManager",
         "name or ARN of a secret",
     ),
+    "an ARN of another region": (
+        "eks",
+        {HF: {"awsSecretsManager": ARN.replace("us-east-1", "eu-west-1")}},
+        "secrets.hfToken.awsSecretsManager",
+        "--add-replica-regions Region=us-east-1 --region eu-west-1, and write us-east-1 into the ARN",
+    ),
     "a bare name for Google": (
         "gke",
         {HF: {"googleSecretManager": "hugging-face"}},

@@ -16,6 +16,14 @@ STORE = {"storage": {"s3": {"endpoint": "https://store.example.com"}}}
 S3 = {"models/qwen/uri": "s3://models/qwen"}
 NUMBERS = {"parametersBillions": 23.57, "layers": 40, "kvHeads": 8, "headDim": 128, "bytesPerParameter": 2}
 BIG = {"models/qwen/architecture": NUMBERS}
+# Half of a machine's GPUs, of which the pool has one.
+ONE_NODE = {
+    **CLAIM,
+    "models/qwen/claim/fill": {"from": "hf://Qwen/Qwen2.5-3B-Instruct"},
+    "models/qwen/tensorParallel": 2,
+    "cluster/accelerators/pool/maxNodes": 1,
+}
+READER = {"uri": "pvc://weights/", "accelerator": "pool", "maxModelLen": 2048, "tensorParallel": 2}
 # kind of stack, change, path, words of what is wrong, words of the fix
 CASES = {
     "a claim smaller than its weights": (
@@ -124,6 +132,70 @@ CASES = {
         "not the address of a store",
         "without path",
     ),
+    "a Service of the cluster without its namespace": (
+        "existing",
+        {**S3, "storage": {"s3": {"endpoint": "http://minio.svc:9000"}}},
+        "storage.s3.endpoint",
+        "minio.svc is not the name of a Service",
+        "name.namespace.svc",
+    ),
+    "a pod of a Service": (
+        "existing",
+        {**S3, "storage": {"s3": {"endpoint": "https://minio-0.minio.stores.svc.cluster.local"}}},
+        "storage.s3.endpoint",
+        "is not the name of a Service",
+        "name.namespace.svc.cluster.local",
+    ),
+    "a Service with a dot at the end": (
+        "existing",
+        {**S3, "storage": {"s3": {"endpoint": "https://minio.stores.svc.cluster.local."}}},
+        "storage.s3.endpoint",
+        "is not the name of a Service",
+        "without a dot at the end",
+    ),
+    "a store where models are": (
+        "existing",
+        {**S3, "storage": {"s3": {"endpoint": "http://minio.llm-models.svc:9000"}}},
+        "storage.s3.endpoint",
+        "in llm-models, a namespace of models (qwen)",
+        "a namespace of its own",
+    ),
+    "a private address that no block holds": (
+        "existing",
+        {**S3, "storage": {"s3": {"endpoint": "https://10.1.2.3:9000"}}},
+        "storage.s3.networks",
+        "10.1.2.3 is a private address",
+        "[10.1.2.3/32]",
+    ),
+    "an address outside of its blocks": (
+        "existing",
+        {**S3, "storage": {"s3": {"endpoint": "https://10.1.2.3:9000", "networks": ["10.2.0.0/16"]}}},
+        "storage.s3.networks",
+        "10.1.2.3 is in none of 10.2.0.0/16",
+        "add 10.1.2.3/32",
+    ),
+    "an address that no policy can hold": (
+        "existing",
+        {**S3, "storage": {"s3": {"endpoint": "https://[2001:db8::1]:9000"}}},
+        "storage.s3.endpoint",
+        "an address of IPv6",
+        "the store's name",
+    ),
+    "a store with nothing in it": (
+        "existing",
+        STORE,
+        "storage",
+        "no weights are at an s3:// uri",
+        "remove it, or write s3://bucket/path",
+    ),
+    "a volume of one node on two pools of one node": (
+        "eks",
+        {**ONE_NODE, "cluster/accelerators/other": {"instanceType": "g6.12xlarge", "maxNodes": 1},
+         "models/twin": {**READER, "accelerator": "other"}},
+        "models.qwen.claim.shared",
+        "2 pods read the claim",
+        "maxNodes: 1",
+    ),
     "a foreign Secret for an InferenceService": (
         "existing",
         {**S3, **STORE, "storage/s3/existingSecret": "keys", "models/qwen/runtime": "vllm-cuda"},
@@ -149,12 +221,18 @@ def test_bad_storage_is_refused_once_at_its_place_with_a_fix(name: str, stack) -
     "change",
     [
         CLAIM,
-        # The seed's own: weights on a claim need nothing of the node's disk.
+        # Weights on a claim need nothing of the node's disk.
         {**CLAIM, "models/qwen/resources": {"ephemeralStorage": "25Gi"}},
         {**CLAIM, "models/qwen/claim/fill": {"from": MISTRAL, "exclude": ["model-*"]}},
         {"models/qwen/uri": "pvc://somebodys/"},
         {**S3, "cluster/bucket": "models"},
         {**S3, **STORE},
+        {**S3, "storage": {"s3": {"endpoint": "http://minio.stores.svc.cluster.local:9000"}}},
+        {**S3, "storage": {"s3": {"endpoint": "https://10.1.2.3:9000", "networks": ["10.1.0.0/16"]}}},
+        {**CLAIM, **STORE, "models/qwen/claim/fill": {"from": "s3://models/qwen"}},
+        # One machine has them all.
+        {**ONE_NODE, "models/qwen/replicas": 2},
+        {**ONE_NODE, "models/twin": READER},
         {**BIG, "models/qwen/resources": {"ephemeralStorage": "70Gi"}},
         {**BIG, "cluster/accelerators/pool/storage": "ebs", "cluster/accelerators/pool/diskGib": 90},
     ],

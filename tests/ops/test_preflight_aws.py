@@ -43,6 +43,7 @@ RESERVED = {
     "capacity": "reservation",
     "reservation": {"id": "cr-0123456789abcdef0", "zone": "us-east-1a"},
 }
+KEPT_ARN = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:prod/hf-token-AbCdEf"
 CAPACITY = {"id": "cr-0123456789abcdef0", "type": "g6.4xlarge", "zone": "us-east-1a", "count": 2}
 
 
@@ -57,8 +58,6 @@ class AwsPreflight(Preflight):
         super().__init__(directory, address)
         (self.commands / "aws").touch(mode=0o755)
         self.raw = raw_stack("gpu")
-        self.raw["cluster"]["system"] = {"machineType": "m6i.xlarge", "nodes": 2}
-        self.raw["cluster"]["endpoint"] = {"publicCidrs": ["192.0.2.0/24"]}
         self.raw["cluster"]["adminRoles"] = [f"arn:aws:iam::{ACCOUNT}:role/pipeline"]
         self.extra = {"secretsprovider": "awskms://alias/pulumi?region=us-east-1"}
         self.pulumi = FakePulumi()
@@ -409,20 +408,31 @@ def test_what_the_stack_has_made_itself_counts_and_is_no_clash(preflight):
 
 
 @pytest.mark.parametrize(
-    ("entry", "deleted", "state", "evidence", "fix"),
+    ("asked", "entry", "deleted", "state", "evidence", "fix"),
     [
-        (None, {}, State.FAILED, "there is no prod/hf-token in AWS Secrets Manager", "aws secretsmanager create-secret"),
-        ("us-east-1", {}, State.PASSED, "its value is not read here", ""),
-        ("eu-west-1", {}, State.FAILED, "in the cluster's region", "create-secret --name prod/hf-token"),
         (
-            "us-east-1", {"prod/hf-token": "2026-12-01T00:00:00Z"}, State.FAILED, "marked for deletion on 2026-12-01",
+            "prod/hf-token", None, {}, State.FAILED, "there is no prod/hf-token in AWS Secrets Manager",
+            "aws secretsmanager create-secret",
+        ),
+        (
+            KEPT_ARN, None, {}, State.FAILED, f"there is no {KEPT_ARN} in AWS Secrets Manager",
+            "run: aws secretsmanager list-secrets, or correct secrets.hfToken",
+        ),
+        (KEPT_ARN, "us-east-1", {}, State.PASSED, "its value is not read here", ""),
+        ("prod/hf-token", "us-east-1", {}, State.PASSED, "its value is not read here", ""),
+        ("prod/hf-token", "eu-west-1", {}, State.FAILED, "in the cluster's region", "create-secret --name prod/hf-token"),
+        (
+            "prod/hf-token", "us-east-1", {"prod/hf-token": "2026-12-01T00:00:00Z"}, State.FAILED,
+            "marked for deletion on 2026-12-01",
             "aws secretsmanager restore-secret --secret-id prod/hf-token",
         ),
     ],
 )  # fmt: skip
-def test_a_secret_that_is_kept_elsewhere_must_be_there(preflight, entry, deleted, state, evidence, fix):
+def test_a_secret_that_is_kept_elsewhere_must_be_there(
+    preflight, asked, entry, deleted, state, evidence, fix
+):
     preflight.pulumi.secrets.clear()
-    preflight.raw["secrets"] = {"hfToken": {"awsSecretsManager": "prod/hf-token"}}
+    preflight.raw["secrets"] = {"hfToken": {"awsSecretsManager": asked}}
     kept = [{"name": "prod/hf-token", "region": entry, "text": TOKEN}] if entry else []
     preflight.amazon({"secrets": kept}, deleted=deleted)
     found = only(preflight, "kept secret: hfToken", state)
@@ -465,7 +475,7 @@ LOCAL: dict[str, tuple[Callable[[AwsPreflight], Any], str, State, str, str]] = {
     ),
     "good bucket": (
         lambda p: setattr(p.pulumi, "backend", "s3://state?region=us-east-1&awssdk=v2"), "backend: state",
-        State.PASSED, "versioned, uniform access, never public", "",
+        State.PASSED, "awssdk=v2: versioned, never public", "",
     ),
     "plugin that may not come": (
         lambda p: (

@@ -101,6 +101,12 @@ def test_reviewers_read_the_state_and_write_nothing_to_it():
     assert actions == {"s3:ListBucket", "s3:GetObject", "kms:Decrypt", "kms:DescribeKey"}
 
 
+def test_the_stack_file_is_edited_before_anything_is_printed_from_it():
+    """A policy is for the region and the account that the file names at that time."""
+    first = PAGE.index("--print-role")
+    assert all(PAGE.index(words) < first for words in ("set `region`, `zones`", "accountId:", "publicCidrs:"))
+
+
 def test_what_the_page_says_of_the_policy_holds():
     assert f"whose names begin with `{aws_permissions.ROLES_PREFIX}`" in PAGE
     assert len(aws_permissions.POLICIES) == 5 and "five of AWS's own policies" in " ".join(PAGE.split())

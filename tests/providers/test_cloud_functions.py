@@ -105,9 +105,9 @@ def test_a_function_that_is_not_simulated_is_refused_by_name(amazon: Amazon) -> 
         (
             "aws",
             read_amazon,
-            ARN.format("eu-west-1"),
+            ARN.format(REGION),
             AWS,
-            {"secretId": ARN.format("eu-west-1"), "region": "eu-west-1"},
+            {"secretId": ARN.format(REGION)},
             {"secretString": "hush"},
         ),
         ("gcp", read_google, NAME, GCP, {"project": PROJECT, "secret": "hf"}, {"secretData": "hush"}),

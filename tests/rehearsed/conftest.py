@@ -21,6 +21,7 @@ import yaml
 
 from ops.kube import Kube, Manifest
 from rehearsal.address import Address
+from rehearsal.cloud.settings import Settings
 from rehearsal.paths import CHECKOUT, Paths, stack_file
 from rehearsal.progress import Progress
 from rehearsal.rehearsal import Rehearsal
@@ -301,6 +302,48 @@ class Load:
         begin = len(self.seen) + len(self._threads)
         eventually(lambda: len(self.seen) >= begin + count, "the load goes on", 60)
         return self.seen[begin : begin + count]
+
+
+class Watched:
+    """The output of `ops watch` beside whatever happens in the block."""
+
+    def __init__(self, stack: Stack):
+        self._stack, self._file = stack, stack.paths.root / "watch.log"
+
+    def lines(self, word: str) -> list[str]:
+        """Those with a word so far; all of them after the block."""
+        return [line for line in self._file.read_text().splitlines() if word in line]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        command = [sys.executable, "-m", "ops", "watch", "--stack", self._stack.name, "--every", "1"]
+        place = {"env": self._stack.rehearsal.environment(), "cwd": self._stack.paths.work}
+        with self._file.open("w") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, **place)
+        try:
+            yield self
+        finally:
+            process.terminate()
+            assert process.wait(timeout=60) == 0, self._file.read_text()
+
+
+def settings(stack: Stack, **content: object) -> None:
+    """Put settings of the simulated cloud into force, with an autoscaler that acts within seconds."""
+    file = Settings.of(stack.paths.root).file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pace = {"idleSeconds": 5, "backoffSeconds": 3}
+    file.write_text(yaml.safe_dump({"autoscaler": pace, **content}))
+
+
+def succeed(outcome: Outcome) -> Outcome:
+    """The operation, which must have ended well."""
+    assert outcome.status == 0, outcome.output
+    return outcome
+
+
+def unchanged(stack: Stack) -> None:
+    """A preview must find nothing to do."""
+    succeed(stack.run("preview", "--expect-no-changes"))
 
 
 def ends(manifest: Manifest) -> bool:

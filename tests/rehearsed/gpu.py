@@ -5,40 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from components.core import labels
+from components.core.services import ServiceKind, kind_of
 from ops.kube import Manifest
 from rehearsal.cloud.node_groups import GROUP
 from rehearsal.cloud.project import Project, State
-from rehearsal.cloud.settings import Settings
-from tests.rehearsed.conftest import MODELS, Outcome, Stack, conditions, ends
+from tests.rehearsed.conftest import MODELS, Outcome, Stack, conditions, ends, eventually, succeed
 
 QUANTIZED, FULL, NAMESPACE = "mistral-24b-quantized", "mistral-24b", "llm-models"
 GPUS, POWER, CLUSTER = "nvidia.com/gpu", "llm-platform:power", "llm-platform:cluster"
 NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
 
 
-def settings(stack: Stack, **content: object) -> None:
-    """Put settings of the simulated account into force, with an autoscaler that acts within seconds."""
-    file = Settings.of(stack.paths.root).file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pace = {"idleSeconds": 5, "backoffSeconds": 3}
-    file.write_text(yaml.safe_dump({"autoscaler": pace, **content}))
-
-
 def account(stack: Stack) -> State:
     """What there is in the simulated account."""
     return Project.of(stack.paths.root).read()
-
-
-def succeed(outcome: Outcome) -> Outcome:
-    assert outcome.status == 0, outcome.output
-    return outcome
-
-
-def unchanged(stack: Stack) -> None:
-    succeed(stack.run("preview", "--expect-no-changes"))
 
 
 def set_model(stack: Stack, name: str = QUANTIZED, **fields: Any) -> None:
@@ -62,11 +43,54 @@ def only(stack: Stack, *names: str) -> None:
     stack.configure(MODELS, lambda models: {name: models[name] for name in names})
 
 
+def kind(stack: Stack, model: str) -> ServiceKind:
+    """What KServe serves the model as."""
+    return kind_of(stack.in_force(MODELS)[model].get("runtime"))
+
+
 def replicas(stack: Stack, model: str = QUANTIZED) -> list[Manifest]:
     """The model's pods that serve: Ready, and not about to end."""
-    selector = ",".join(f"{key}={value}" for key, value in labels.model_workload(model).items())
+    selector = ",".join(f"{key}={value}" for key, value in kind(stack, model).pods(model).items())
     found = stack.kube.list("v1", "Pod", NAMESPACE, selector)
     return [pod for pod in found if conditions(pod).get("Ready") == "True" and not ends(pod)]
+
+
+def on_their_gpus(stack: Stack) -> None:
+    """Each model has one replica, on as many GPUs as it asks for, and KServe calls it Ready."""
+    for name, gpus, pool in ((QUANTIZED, "1", "l4-on-demand"), (FULL, "4", "l4x4-on-demand")):
+        (pod,) = replicas(stack, name)
+        engine = next(c for c in pod["spec"]["containers"] if c["name"] == kind(stack, name).engine)
+        assert engine["resources"]["limits"][GPUS] == engine["resources"]["requests"][GPUS] == gpus
+        assert homes(stack, name) == {pool}
+        eventually(lambda name=name: _ready(stack, name), f"KServe calls {name} Ready")
+
+
+def _ready(stack: Stack, model: str) -> bool:
+    what = kind(stack, model)
+    found = stack.kube.get(what.api_version, what.kind, model, NAMESPACE)
+    return found is not None and conditions(found).get("Ready") == "True"
+
+
+def answered(stack: Stack) -> None:
+    """Both models answer at the gateway, which lists them and no others."""
+    with stack.client() as client:
+        for name in (QUANTIZED, FULL):
+            answer = client.ask(None, name)
+            assert answer.error == (200, None), (name, answer.body)
+            assert answer.json["model"] == name
+        listed = client.request("GET", "/v1/models")
+    assert {model["id"] for model in listed.json["data"]} == {QUANTIZED, FULL}
+
+
+def destroyed(stack: Stack) -> None:
+    """Nothing is left after `destroy`: in the account, in the cluster, and in the state."""
+    assert not account(stack).empty
+    succeed(stack.run("destroy"))
+    assert account(stack).empty, account(stack).document()["resources"]
+    assert nodes(stack) == {}
+    assert stack.kube.list("v1", "PersistentVolumeClaim", NAMESPACE) == []
+    assert stack.kube.list("v1", "PersistentVolume") == []
+    assert [r for r in stack.exported() if r["type"] != "pulumi:pulumi:Stack"] == []
 
 
 def uids(pods: list[Manifest]) -> set[str]:

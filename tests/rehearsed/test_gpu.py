@@ -1,4 +1,4 @@
-"""The life of the gpu stack: both models of the seed up, asked, scaled to zero and back, and everything destroyed.
+"""The life of the gpu stack: both of its models up, asked, scaled to zero and back, and everything destroyed.
 
 The tests of this module run in order on one embedded cluster; each starts from where the one before left the stack.
 """
@@ -9,27 +9,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rehearsed.conftest import Stack, conditions, eventually
+from tests.rehearsed.conftest import Stack, eventually, settings, succeed, unchanged
 from tests.rehearsed.gpu import (
     FULL,
     GPUS,
-    NAMESPACE,
-    QUANTIZED,
-    account,
+    answered,
+    destroyed,
     homes,
     nodes,
+    on_their_gpus,
     replicas,
     set_model,
-    settings,
-    succeed,
     uids,
-    unchanged,
     with_gpus,
 )
 
 pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
-# As the seed's InferenceService selects its node.
-SEEDS_SELECTOR = {
+# A GPU by its product and its machine, as manifests of others select their nodes.
+L4_SELECTOR = {
     "nvidia.com/gpu.product": "NVIDIA-L4",
     "node.kubernetes.io/instance-type": "g6.4xlarge",
 }
@@ -46,24 +43,13 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def test_up_brings_both_models_on_as_many_gpus_as_they_ask_for(gpu: Stack) -> None:
     succeed(gpu.run("up"))
-    for name, gpus, pool in ((QUANTIZED, "1", "l4-on-demand"), (FULL, "4", "l4x4-on-demand")):
-        assert conditions(gpu.model(name))["Ready"] == "True", name
-        (pod,) = replicas(gpu, name)
-        main = next(c for c in pod["spec"]["containers"] if c["name"] == "main")
-        assert main["resources"]["limits"][GPUS] == main["resources"]["requests"][GPUS] == gpus
-        assert homes(gpu, name) == {pool}
+    on_their_gpus(gpu)
     types = sorted(n["metadata"]["labels"]["node.kubernetes.io/instance-type"] for n in nodes(gpu).values())
     assert types == ["g6.12xlarge", "g6.4xlarge", "m6i.xlarge", "m6i.xlarge"]
 
 
 def test_a_request_to_either_model_is_answered_through_the_gateway(gpu: Stack) -> None:
-    with gpu.client() as client:
-        for name in (QUANTIZED, FULL):
-            answer = client.ask(None, name)
-            assert answer.error == (200, None), (name, answer.body)
-            assert answer.json["model"] == name
-        listed = client.request("GET", "/v1/models")
-    assert {model["id"] for model in listed.json["data"]} == {QUANTIZED, FULL}
+    answered(gpu)
 
 
 def test_a_second_preview_and_a_refresh_find_no_difference(gpu: Stack) -> None:
@@ -86,7 +72,7 @@ def test_a_model_at_zero_gives_its_machine_back_and_gets_one_again(gpu: Stack) -
     assert uids(replicas(gpu, FULL)) == other, "the other model served on"
 
 
-def test_a_pod_with_the_seed_s_own_selector_starts_a_group_from_zero(gpu: Stack) -> None:
+def test_a_pod_that_selects_the_gpu_s_product_starts_a_group_from_zero(gpu: Stack) -> None:
     """GPU feature discovery sets the product's label on running nodes only; before there is one, the group's tags do."""
     set_model(gpu, replicas=0)
     succeed(gpu.run("up"))
@@ -95,27 +81,20 @@ def test_a_pod_with_the_seed_s_own_selector_starts_a_group_from_zero(gpu: Stack)
     container = {"name": "main", "image": "registry.k8s.io/pause:3.10"}
     spec = {
         "containers": [{**container, "resources": {"requests": resources, "limits": resources}}],
-        "nodeSelector": SEEDS_SELECTOR,
+        "nodeSelector": L4_SELECTOR,
         "tolerations": [{"key": GPUS, "operator": "Exists", "effect": "NoSchedule"}],
     }
-    meta = {"name": "seed", "namespace": "default"}
+    meta = {"name": "selecting", "namespace": "default"}
     gpu.kube.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
-    placed = lambda: gpu.kube.get("v1", "Pod", "seed", "default")["spec"].get("nodeName")
+    placed = lambda: gpu.kube.get("v1", "Pod", "selecting", "default")["spec"].get("nodeName")
     node = eventually(placed, "a node comes for the pod, and its GPU is known", 60)
-    assert SEEDS_SELECTOR.items() <= nodes(gpu)[node]["metadata"]["labels"].items()
+    assert L4_SELECTOR.items() <= nodes(gpu)[node]["metadata"]["labels"].items()
     assert node in with_gpus(gpu)
-    gpu.kube.delete("v1", "Pod", "seed", "default")
+    gpu.kube.delete("v1", "Pod", "selecting", "default")
     set_model(gpu, replicas=1)
     succeed(gpu.run("up"))
     unchanged(gpu)
 
 
 def test_destroy_leaves_an_empty_account_and_no_volume(gpu: Stack) -> None:
-    before = account(gpu)
-    assert not before.empty
-    succeed(gpu.run("destroy"))
-    assert account(gpu).empty, account(gpu).document()["resources"]
-    assert nodes(gpu) == {}
-    assert gpu.kube.list("v1", "PersistentVolumeClaim", NAMESPACE) == []
-    assert gpu.kube.list("v1", "PersistentVolume") == []
-    assert [r for r in gpu.exported() if r["type"] != "pulumi:pulumi:Stack"] == []
+    destroyed(gpu)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from components.core import labels
-from tests.rehearsed.conftest import Load, Outcome, Stack, eventually
+from tests.rehearsed.conftest import Load, Outcome, Stack, eventually, settings, succeed, unchanged
 from tests.rehearsed.gpu import (
     CLUSTER,
     NAMESPACE,
@@ -21,9 +21,6 @@ from tests.rehearsed.gpu import (
     only,
     replicas,
     set_pool,
-    settings,
-    succeed,
-    unchanged,
 )
 
 pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]

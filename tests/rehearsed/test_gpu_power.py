@@ -6,15 +6,22 @@ the stack: EKS honours that only in the way it is sent here. The tests run in or
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.rehearsed.conftest import MODELS, Stack, conditions, eventually
+from tests.rehearsed.conftest import (
+    MODELS,
+    Stack,
+    Watched,
+    conditions,
+    eventually,
+    settings,
+    succeed,
+    unchanged,
+)
 from tests.rehearsed.gpu import (
+    CLUSTER,
     POWER,
     QUANTIZED,
     group,
@@ -26,9 +33,6 @@ from tests.rehearsed.gpu import (
     replicas,
     set_model,
     set_pool,
-    settings,
-    succeed,
-    unchanged,
     with_gpus,
 )
 
@@ -45,9 +49,8 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.configure(
         MODELS, lambda models: {**models, FLOORED: {**models[QUANTIZED], "accelerator": "floored"}}
     )
-    set_pool(stack, "l4x4", minNodes=0)
     stack.configure(
-        "llm-platform:cluster",
+        CLUSTER,
         lambda cluster: {
             **cluster,
             "accelerators": {
@@ -58,26 +61,6 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     yield stack
     stack.rehearsal.down(force=True)
-
-
-@contextlib.contextmanager
-def watched(stack: Stack) -> Iterator[list[str]]:
-    """The lines of `ops watch` beside whatever happens in the block, complete after it."""
-    file, lines = stack.paths.root / "watch.log", []
-    command = [sys.executable, "-m", "ops", "watch", "--stack", stack.name, "--every", "1"]
-    place = {"env": stack.rehearsal.environment(), "cwd": stack.paths.work}
-    with file.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, **place)
-    try:
-        yield lines
-    finally:
-        process.terminate()
-        assert process.wait(timeout=60) == 0, file.read_text()
-        lines += file.read_text().splitlines()
-
-
-def said(stack: Stack, words: str) -> list[str]:
-    return [line for line in (stack.paths.root / "watch.log").read_text().splitlines() if words in line]
 
 
 def sizes(stack: Stack, pool: str) -> tuple[int, int, int]:
@@ -123,21 +106,21 @@ def test_a_preview_wakes_nothing(gpu: Stack) -> None:
 
 def test_awake_again_the_watch_names_machines_that_do_not_come_until_they_do(gpu: Stack) -> None:
     settings(gpu, stockOuts=[{"machine": "g6.4xlarge", "zone": "us-east-1a"}])
-    with watched(gpu) as lines:
+    with Watched(gpu).running() as watched:
         up = gpu.begin("up")
-        told = lambda: said(gpu, "NO NODE") or up.poll() is not None
+        told = lambda: watched.lines("NO NODE") or up.poll() is not None
         eventually(told, "a line is told", 300)
         assert up.poll() is None, gpu.finish(up).output
         settings(gpu)
         succeed(gpu.finish(up))
-    trouble = [line for line in lines if "NO NODE" in line]
-    assert trouble and all(f"{QUANTIZED}: NO NODE (no machine from AWS)" in line for line in trouble), lines
+    trouble = watched.lines("NO NODE")
+    assert trouble and trouble == watched.lines(f"{QUANTIZED}: NO NODE (no machine from AWS)")
     assert "us-east-1a has no g6.4xlarge free as on-demand" in trouble[0]
     assert (
         f"--auto-scaling-group-name eks-{group(gpu, 'l4-on-demand')['inputs']['nodeGroupName']}-"
         in trouble[0]
     )
-    assert [line for line in lines if f"{QUANTIZED}: 1 ready" in line]
+    assert watched.lines(f"{QUANTIZED}: 1 ready")
     assert homes(gpu, QUANTIZED) == {"l4-on-demand"} and homes(gpu, FLOORED) == {"floored-on-demand"}
     assert sizes(gpu, "floored-on-demand") == (1, 1, 2)
     unchanged(gpu)

@@ -22,8 +22,7 @@ pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 @pytest.fixture(scope="module")
 def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("preflight") / ".rehearsal", "gpu")
-    doors = {"accountId": "123456789012", "endpoint": {"publicCidrs": ["192.0.2.0/24"]}}
-    stack.configure("llm-platform:cluster", lambda cluster: {**cluster, **doors})
+    stack.configure("llm-platform:cluster", lambda cluster: {**cluster, "accountId": "123456789012"})
     yield stack
     stack.rehearsal.down(force=True)
 

@@ -24,6 +24,7 @@ from tests.rehearsed.conftest import (
     conditions,
     ends,
     eventually,
+    succeed,
 )
 
 pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
@@ -67,11 +68,6 @@ def set_pool(stack: Stack, **fields: Any) -> None:
         return {**cluster, "accelerators": {"v6e": {k: v for k, v in pool.items() if v is not None}}}
 
     stack.configure(CLUSTER, change)
-
-
-def succeed(outcome: Outcome) -> Outcome:
-    assert outcome.status == 0, outcome.output
-    return outcome
 
 
 def replicas(stack: Stack) -> list[dict[str, Any]]:

@@ -6,19 +6,14 @@ where the one before left the stack.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from ops.kube import Manifest
 from rehearsal.cloud.project import Project
-from rehearsal.cloud.settings import Settings
-from tests.rehearsed.conftest import Client, Stack, conditions, eventually
+from tests.rehearsed.conftest import Client, Stack, Watched, conditions, eventually, settings, unchanged
 
 pytestmark = [pytest.mark.rehearsed, pytest.mark.stacks]
 MODEL, NAMESPACE, REPLICAS = "qwen2-5-3b", "llm-models", 3
@@ -40,34 +35,6 @@ def tpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.rehearsal.down(force=True)
 
 
-def settings(stack: Stack, **content: object) -> None:
-    file = Settings.of(stack.paths.root).file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump({"autoscaler": {"idleSeconds": 5, "backoffSeconds": 3}, **content}))
-
-
-class Watched:
-    """The output of `ops watch` beside whatever happens in the block."""
-
-    def __init__(self, stack: Stack):
-        self._stack, self._file = stack, stack.paths.root / "watch.log"
-
-    def lines(self, word: str) -> list[str]:
-        return [line for line in self._file.read_text().splitlines() if word in line]
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[Watched]:
-        command = [sys.executable, "-m", "ops", "watch", "--stack", self._stack.name, "--every", "1"]
-        place = {"env": self._stack.rehearsal.environment(), "cwd": self._stack.paths.work}
-        with self._file.open("w") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, **place)
-        try:
-            yield self
-        finally:
-            process.terminate()
-            assert process.wait(timeout=60) == 0, self._file.read_text()
-
-
 def replicas(stack: Stack) -> list[Manifest]:
     return stack.kube.list(
         "v1", "Pod", NAMESPACE, f"app.kubernetes.io/name={MODEL},kserve.io/component=workload"
@@ -83,11 +50,6 @@ def key(stack: Stack) -> str:
     answer = stack.ops("keys", "issue", "--stack", stack.name, "--tenant", "acme")
     assert answer.returncode == 0, answer.stderr
     return answer.stdout.strip()
-
-
-def unchanged(stack: Stack) -> None:
-    preview = stack.run("preview", "--expect-no-changes")
-    assert preview.status == 0, preview.output
 
 
 def test_without_stock_the_watch_names_the_reason_and_up_goes_on_when_there_is_some(tpu: Stack) -> None:

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from rehearsal.cloud.settings import Settings
-from tests.rehearsed.conftest import MODELS, Stack, conditions, ends, eventually
+from tests.rehearsed.conftest import MODELS, Stack, conditions, ends, eventually, settings
 
 pytestmark = [pytest.mark.rehearsed, pytest.mark.long]
 MODEL, NAMESPACE = "qwen3-0-6b", "llm-models"
@@ -62,9 +60,7 @@ def disk(stack: Stack) -> set[str]:
 
 def hub(stack: Stack, **model: Any) -> None:
     """What the simulated Hugging Face says of the repository."""
-    file = Settings.of(stack.paths.root).file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump({"web": {"models": [{"name": "Qwen/*", **model}] if model else []}}))
+    settings(stack, web={"models": [{"name": "Qwen/*", **model}] if model else []})
 
 
 def test_the_claim_holds_one_set_before_the_model_starts(stack: Stack) -> None:
@@ -88,7 +84,9 @@ def test_a_second_preview_is_empty(stack: Stack) -> None:
 def test_a_set_that_cannot_be_had_takes_nothing_away_and_up_ends_with_the_last_words(stack: Stack) -> None:
     first, before = serving(stack)["metadata"]["name"], disk(stack)
     hub(stack, gated=True, approved=False)
-    configure(stack, claim={"size": "10Gi", "fill": {"from": SOURCE, "exclude": ["model*"]}})
+    # An engine that is told so reads that set only, and ends where it finds the other.
+    told = ["--load-format=mistral", "--config-format=mistral"]
+    configure(stack, args=told, claim={"size": "10Gi", "fill": {"from": SOURCE, "exclude": ["model*"]}})
     outcome = stack.run("up")
     assert outcome.status != 0 and "HuggingFace authentication failed" in outcome.output
     assert disk(stack) == before and serving(stack)["metadata"]["name"] == first

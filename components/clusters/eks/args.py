@@ -24,9 +24,9 @@ class GpuPoolArgs:
     """Nodes of one instance type in one zone.
 
     `gpus` are those of one machine and `nvme_gb` its instance store. `min_nodes` to `max_nodes` are the sizes that it
-    may have, `needed` the nodes that the models fill. `reservation` is the id of a capacity reservation, with
-    capacity `reservation`. `keep` are the kinds of capacity that models have moved away from, or are about to: their
-    node groups stay for now.
+    may have, `needed` the nodes that the models fill. `used` says whether a model names the pool, awake or not: one that
+    none names may be removed. `reservation` is the id of a capacity reservation, with capacity `reservation`. `keep`
+    are the kinds of capacity that models have moved away from, or are about to: their node groups stay for now.
     """
 
     instance_type: str
@@ -35,6 +35,7 @@ class GpuPoolArgs:
     zone: str
     max_nodes: int
     needed: int
+    used: bool
     min_nodes: int = 0
     capacity: Capacity = "on-demand"
     keep: tuple[Capacity, ...] = ()
@@ -110,14 +111,10 @@ def pool_name(key: str, capacity: Capacity) -> str:
 
 
 def pools_of(key: str, pool: GpuPoolArgs) -> Mapping[str, GpuPoolArgs]:
-    """The node groups that one entry becomes, by name; those that models move away from ask for no nodes."""
-    former = [replace(pool, capacity=kind, keep=(), min_nodes=0, needed=0) for kind in pool.keep]
+    """The node groups that one entry becomes, by name; those that models move away from are unused and ask for no nodes."""
+    left = replace(pool, keep=(), min_nodes=0, needed=0, used=False)
+    former = [replace(left, capacity=kind) for kind in pool.keep]
     return {pool_name(key, one.capacity): one for one in (pool, *former)}
-
-
-def in_use(key: str, pool: GpuPoolArgs, name: str) -> bool:
-    """Whether the entry's models select that one of its node groups; one that they leave may be removed."""
-    return name == pool_name(key, pool.capacity)
 
 
 def longest_key(cluster: str, pool: GpuPoolArgs) -> int:

@@ -16,7 +16,7 @@ import pulumi_aws as aws
 
 from components.clusters.eks import amazon, nodes
 from components.clusters.eks.addons import AFTER_NODES, BEFORE_NODES, addons, pod_identities
-from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, in_use, pool_name, pools_of
+from components.clusters.eks.args import EksGpuClusterArgs, GpuPoolArgs, pool_name, pools_of
 from components.clusters.eks.control_plane import (
     ADMIN_POLICY,
     KEY_DELETION_DAYS,
@@ -64,10 +64,8 @@ class EksGpuCluster(Component):
         groups = [
             resource
             for key, entry in sorted(args.accelerators.items())
-            for name, pool in pools_of(key, entry).items()
-            for resource in self._gpu_group(
-                key, pool, in_use(key, entry, name), cluster, machines, network, before_nodes
-            )
+            for pool in pools_of(key, entry).values()
+            for resource in self._gpu_group(key, pool, cluster, machines, network, before_nodes)
         ]
         self.kubeconfig = _kubeconfig_of(cluster, args.region)
         provider = kubernetes_provider(
@@ -161,7 +159,6 @@ class EksGpuCluster(Component):
         self,
         key: str,
         pool: GpuPoolArgs,
-        used: bool,
         cluster: aws.eks.Cluster,
         machines: amazon.Role,
         network: Network,
@@ -179,7 +176,7 @@ class EksGpuCluster(Component):
             after,
             ignore=[AUTOSCALERS_OWN] if nodes.autoscaled(pool, self._args.awake) else None,
             # Removed or replaced under its models it would take all replicas at once; the preview says no.
-            protect=self._args.deletion_protection and used,
+            protect=self._args.deletion_protection and pool.used,
         )
         scaling = group.resources.apply(lambda made: made[0].autoscaling_groups[0].name)
         tags = [

@@ -20,9 +20,10 @@ class TpuPoolArgs:
     """TPU v6e slices of one shape.
 
     `hosts` are the machines of one slice, `chips` those of one machine. `min_nodes` and `max_nodes` count
-    nodes over all `zones`; with several hosts, `max_nodes` is a multiple of them. `reservation` names one with
-    capacity `reservation`; `max_run_hours` is the life of a flex-start node. `keep` are the kinds of capacity that
-    models have moved away from, or are about to: their pools stay for now.
+    nodes over all `zones`; with several hosts, `max_nodes` is a multiple of them. `used` says whether a model names the
+    pool, awake or not: one that none names may be removed. `reservation` names one with capacity `reservation`;
+    `max_run_hours` is the life of a flex-start node. `keep` are the kinds of capacity that models have moved away
+    from, or are about to: their pools stay for now.
     """
 
     machine_type: str
@@ -31,6 +32,7 @@ class TpuPoolArgs:
     chips: int
     max_nodes: int
     zones: tuple[str, ...]
+    used: bool
     min_nodes: int = 0
     capacity: Capacity = "on-demand"
     keep: tuple[Capacity, ...] = ()
@@ -98,14 +100,10 @@ def pool_name(key: str, capacity: Capacity) -> str:
 
 
 def pools_of(key: str, pool: TpuPoolArgs) -> Mapping[str, TpuPoolArgs]:
-    """The node pools that one entry becomes, by name; those that models move away from ask for no nodes."""
-    former = [replace(pool, capacity=capacity, keep=(), min_nodes=0) for capacity in pool.keep]
+    """The node pools that one entry becomes, by name; those that models move away from are unused and ask for no nodes."""
+    left = replace(pool, keep=(), min_nodes=0, used=False)
+    former = [replace(left, capacity=capacity) for capacity in pool.keep]
     return {name: one for entry in (pool, *former) for name, one in _slices(key, entry).items()}
-
-
-def in_use(key: str, pool: TpuPoolArgs, name: str) -> bool:
-    """Whether the entry's models select that one of its pools; one that they leave may be removed."""
-    return name in _slices(key, pool)
 
 
 def _slices(key: str, pool: TpuPoolArgs) -> Mapping[str, TpuPoolArgs]:

@@ -12,7 +12,7 @@ from functools import partial
 import pulumi
 import pulumi_gcp as gcp
 
-from components.clusters.gke.args import GkeTpuClusterArgs, in_use, pools_of
+from components.clusters.gke.args import GkeTpuClusterArgs, pools_of
 from components.clusters.gke.control_plane import cluster_inputs
 from components.clusters.gke.google import enable_apis, google_provider, node_account
 from components.clusters.gke.kubeconfig import kubeconfig
@@ -118,7 +118,7 @@ class GkeTpuCluster(Component):
                 opts=self._scope.options(
                     after=after,
                     ignore_changes=list(GOOGLES_OWN),
-                    protect=args.deletion_protection and in_use(key, entry, pool_name),
+                    protect=args.deletion_protection and pool.used,
                     **POOL_TIMES,
                 ),
             )

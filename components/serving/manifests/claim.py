@@ -26,7 +26,7 @@ class ClaimSpec:
 
 
 def claim(spec: ClaimSpec, part: str = "weights") -> Manifest:
-    """The claim; `part` says in its labels what it is for. Its volume goes with it: what it holds can be had again."""
+    """The claim; `part` says in its labels what it is for. By most classes its volume goes with it."""
     return manifest(
         "v1",
         "PersistentVolumeClaim",

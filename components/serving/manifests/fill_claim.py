@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 NOTE = ".llm-platform-weights.json"
-# What a new file system brings along.
-FOREIGN = frozenset({NOTE, "lost+found"})
+# Where the hub's client notes what it has of each file.
+CACHE = ".cache"
+# What is no part of a set, and what a new file system brings along.
+FOREIGN = frozenset({NOTE, f"{NOTE}.new", CACHE, "lost+found"})
 # Names of weights that vLLM loads.
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 # boto3's name of a file that is not complete.
@@ -40,11 +42,11 @@ class Refused(Exception):
 def fill(source: str, place: Path, fingerprint: str, include: list[str], exclude: list[str]) -> None:
     """Make the directory hold the set. Raises Refused, and whatever the download raises."""
     began, found = time.monotonic(), read_note(place)
-    if found == {"fingerprint": fingerprint, "source": source, "complete": True}:
+    if found.get("fingerprint") == fingerprint and found["complete"]:
         say(f"{place} holds {source} already ({size(place)}): nothing to do")
         return
     prepare(place, found, source, fingerprint)
-    write_note(place, fingerprint, source, complete=False)
+    write_note(place, fingerprint=fingerprint, source=source, complete=False)
     over = threading.Event()
     threading.Thread(target=tell, args=(place, began, over), daemon=True).start()
     try:
@@ -53,37 +55,52 @@ def fill(source: str, place: Path, fingerprint: str, include: list[str], exclude
         over.set()
     if not any(next(place.rglob(pattern), None) for pattern in WEIGHTS):
         raise Refused(f"no weights among the files of {source} that the patterns let through")
-    write_note(place, fingerprint, source, complete=True)
+    write_note(place, fingerprint=fingerprint, source=source, complete=True, files=contents(place))
     say(f"{source} is complete: {size(place)} in {time.monotonic() - began:.0f} s")
 
 
 def prepare(place: Path, found: dict[str, Any], source: str, fingerprint: str) -> None:
-    """Leave nothing in the directory but a part of the same set. What is there goes when the new one can be had."""
+    """Leave nothing of another set in the directory. It goes when the new one can be had, and nothing else ever does."""
     place.mkdir(parents=True, exist_ok=True)
-    strangers = [item for item in sorted(place.iterdir()) if item.name not in FOREIGN]
-    if strangers and not found:
+    if found.get("fingerprint") == fingerprint:
+        return
+    there = contents(place)
+    # A set that is not complete has no list; where it was begun there was nothing else.
+    mine = set(found.get("files", there)) if found else set()
+    strangers = sorted(name for name in there if name not in mine or Path(name).name == NOTE)
+    if strangers:
         raise Refused(
-            f"the claim holds {strangers[0].name} and {len(strangers) - 1} more that this job did not write, and a second "
-            "set of weights would be laid over them; remove them, or name another path in the model's uri"
+            f"the claim holds {strangers[0]} and {len(strangers) - 1} more that this job did not write, and a second set of "
+            "weights would be laid over them; remove them, or name another path in the model's uri"
         )
-    if strangers and found["fingerprint"] != fingerprint:
+    if there:
         look(source)
         say(f"removing {found['source']}, which the claim held before")
-        for item in strangers:
-            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        remove(place, there)
+
+
+def contents(place: Path) -> list[str]:
+    """The files of a directory and of those below it, but for what its file system, the hub's client and we keep there."""
+    files = (file.relative_to(place) for file in place.rglob("*") if not file.is_dir() or file.is_symlink())
+    return sorted(str(name) for name in files if name.parts[0] not in FOREIGN)
+
+
+def remove(place: Path, names: list[str]) -> None:
+    """Files, and the directories that they leave empty."""
+    for name in names:
+        (place / name).unlink()
+    shutil.rmtree(place / CACHE, ignore_errors=True)
+    for folder in sorted({parent for name in names for parent in Path(name).parents}, reverse=True):
+        if folder.parts and not any((place / folder).iterdir()):
+            (place / folder).rmdir()
 
 
 def look(source: str) -> None:
-    """Whether the source gives anything: its small files, into a place of the pod's own."""
+    """Whether the source gives anything: its small files, which every model has, into a place of the pod's own."""
     from kserve_storage import Storage
 
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            Storage.download(source, scratch, ["*.json"], None)
-        except RuntimeError as failure:
-            # A directory of S3 without such files is one all the same.
-            if "No model found" not in str(failure):
-                raise
+        Storage.download(source, scratch, ["*.json"], None)
 
 
 def download(source: str, place: Path, include: list[str], exclude: list[str]) -> None:
@@ -100,7 +117,7 @@ def kept(place: Path) -> list[str]:
 
     The smallest is left out: a download with nothing to do is a failure for KServe.
     """
-    files = [file for file in place.rglob("*") if file.is_file() and file.name != NOTE]
+    files = [place / name for name in contents(place)]
     for file in [file for file in files if PARTIAL.search(file.name)]:
         file.unlink()
         files.remove(file)
@@ -116,11 +133,11 @@ def read_note(place: Path) -> dict[str, Any]:
         return {}
 
 
-def write_note(place: Path, fingerprint: str, source: str, complete: bool) -> None:
+def write_note(place: Path, **note: Any) -> None:
     """In one step, and on the disk before the job ends well."""
     fresh = place / f"{NOTE}.new"
     with fresh.open("w") as file:
-        json.dump({"fingerprint": fingerprint, "source": source, "complete": complete}, file)
+        json.dump(note, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, place / NOTE)

@@ -16,7 +16,7 @@ from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest, revision
-from components.core.services import LLM, PREDICTOR, ServiceKind
+from components.core.services import ServiceKind, kind_of
 from components.serving.manifests import cache as caches
 from components.serving.manifests import preset, storage
 from components.serving.manifests.cache import CacheSpec
@@ -84,7 +84,7 @@ class ModelSpec:
     @property
     def kind(self) -> ServiceKind:
         """Which kind of service the model is."""
-        return LLM if self.runtime is None else PREDICTOR
+        return kind_of(self.runtime)
 
     @property
     def pooled(self) -> bool:

@@ -49,7 +49,7 @@ class PolicySpec:
 
     `gateway` are peers that requests come from, `probers` those that ask for the health of pods where the
     gateway is not in the cluster. `downloads` says whether weights come over the
-    network; `store` says from where, None for a public hub.
+    network; `store` says from where, None for a public hub or bucket.
     `api_server_blocks` hold the API server, which the picker watches. `monitoring` are the pods
     that scrape metrics, None without them.
     """

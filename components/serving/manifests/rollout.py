@@ -16,6 +16,7 @@ from typing import Any
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest, revision
 from components.serving.manifests import network_policy
+from components.serving.manifests.make_room import ONE_NODE
 
 NAME = "make-room"
 PROGRAM = Path(__file__).with_name("make_room.py")
@@ -38,12 +39,14 @@ class Rollout:
 
     `spare` says whether its pool may grow by the replicas that start beside the old ones, while every other model of
     the pool changes as well; `hosts` are the machines of one replica; `budget_seconds` is that of one start.
+    `one_node` says that its pods need a volume which one node at a time mounts: such a model is never `spare`.
     """
 
     replicas: int
     spare: bool
     hosts: int = 1
     budget_seconds: int = 900
+    one_node: bool = False
 
     @property
     def surge(self) -> int:
@@ -52,7 +55,7 @@ class Rollout:
 
     @property
     def in_place(self) -> bool:
-        """Whether room has to be made for it: Kubernetes alone would wait for a node that cannot come."""
+        """Whether room has to be made for it: Kubernetes alone would wait for a node, or a volume, that cannot come."""
         return self.hosts == 1 and not self.spare and 0 < self.replicas < _QUARTER
 
     @property
@@ -78,13 +81,8 @@ class Rollout:
         if self.replicas == 0:
             return "interrupts nothing: no replica runs"
         if self.missing == self.replicas:
-            why = (
-                "the pool has no room for another"
-                if self.hosts == 1
-                else "its machines are replaced as a group"
-            )
             ends = "the only replica ends before the new one starts"
-            return f"interrupts serving for up to {self.budget_seconds} s: {ends}, as {why}"
+            return f"interrupts serving for up to {self.budget_seconds} s: {ends}, as {self._why}"
         times = "" if self.starts == 1 else f"{self.starts} x "
         takes = f"takes up to {times}{self.budget_seconds} s"
         if self.missing == 0:
@@ -92,15 +90,23 @@ class Rollout:
         serving = f"{self.replicas - self.missing} of {self.replicas} replicas serve meanwhile"
         return f"needs no spare node; {serving}; {takes}"
 
+    @property
+    def _why(self) -> str:
+        """What keeps a new replica from starting beside the only old one."""
+        if self.hosts > 1:
+            return "its machines are replaced as a group"
+        return "one node at a time mounts its volume" if self.one_node else "the pool has no room for another"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoomSpec:
-    """What makes room for one model; `image` has a Python interpreter."""
+    """What makes room for one model; `image` has a Python interpreter, `one_node` is that of its `Rollout`."""
 
     model: str
     namespace: str
     image: str
     pull_secrets: tuple[str, ...] = ()
+    one_node: bool = False
 
 
 def make_room(spec: RoomSpec) -> tuple[tuple[str, Manifest], ...]:
@@ -182,7 +188,7 @@ def _pod(spec: RoomSpec, name: str) -> dict[str, Any]:
         "name": NAME,
         "image": spec.image,
         "command": ["python3", f"{_PLACE}/{PROGRAM.name}"],
-        "args": [spec.namespace, naming.workload(spec.model)],
+        "args": [spec.namespace, naming.workload(spec.model), *([ONE_NODE] if spec.one_node else [])],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,

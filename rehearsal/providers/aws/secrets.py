@@ -7,23 +7,18 @@ in which a secret that does not exist, or is in another region, is a resource th
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
+from rehearsal.cloud.aws_secrets import is_elsewhere, name_of
 from rehearsal.providers.cloud.functions import Function, Question
 from rehearsal.providers.server import Refusal
 from rehearsal.providers.values import Properties, Secret
 
 VERSION, CURRENT = "secretsmanager/secretVersion", "AWSCURRENT"
-_ARN = re.compile(r"arn:[^:]+:secretsmanager:(?P<region>[^:]+):(?P<account>[0-9]+):secret:(?P<name>.+)")
-# What Amazon adds to a secret's name in its ARN.
-_SUFFIX = re.compile(r"-[A-Za-z0-9]{6}$")
 
 
 def _name(question: Question) -> str:
-    asked = str(question.arguments.get("secretId") or "")
-    found = _ARN.fullmatch(asked)
-    return _SUFFIX.sub("", found["name"]) if found else asked
+    return name_of(str(question.arguments.get("secretId") or ""))
 
 
 def _region(question: Question) -> str:
@@ -32,10 +27,8 @@ def _region(question: Question) -> str:
 
 def _version(question: Question) -> Properties:
     asked, region = str(question.arguments.get("secretId") or ""), _region(question)
-    found = _ARN.fullmatch(asked)
-    elsewhere = found is not None and found["region"] != region
-    text = None if elsewhere else question.settings.secret(_name(question), region=region)
-    if text is None:
+    text = question.settings.secret(_name(question), region=region)
+    if text is None or is_elsewhere(asked, region):
         raise Refusal("couldn't find resource")
     identity = hashlib.sha256(f"{region} {_name(question)}".encode()).hexdigest()
     account = question.defaults.account

@@ -1,7 +1,7 @@
 """The part of KServe's Python package `kserve_storage` 0.20 that programs of ours call, simulated.
 
 How long a download takes and whether it fails is the stage `download` of the rehearsal's faults (rehearsal/node/faults.py);
-what Hugging Face gives to whom, its settings (rehearsal/cloud/web.py).
+what Hugging Face gives to whom, its settings (rehearsal/cloud/web.py); what S3 does, rehearsal/storage_initializer/buckets.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rehearsal.cloud.settings import Settings
 from rehearsal.cloud.web import Asked, hugging_face
 from rehearsal.node.faults import Faults
 from rehearsal.processes import MARKER
-from rehearsal.storage_initializer import weights
+from rehearsal.storage_initializer import buckets, weights
 
 TICK_SECONDS = 0.1
 
@@ -33,9 +33,10 @@ class Storage:
         print(f"Copying contents of {uri} to local", flush=True)
         if uri.startswith("hf://"):
             _ask_the_hub(uri)
+        _ask_s3(uri)
         names = weights.chosen(allow_patterns, ignore_patterns)
-        if uri.startswith("s3://") and not names:
-            path = uri.removeprefix("s3://").partition("/")[2]
+        if uri.startswith(buckets.SCHEME) and not names:
+            path = uri.removeprefix(buckets.SCHEME).partition("/")[2]
             raise RuntimeError(f"Failed to fetch model. No model found in {path}.")
         # Half of it is there when a download is interrupted.
         weights.write(Path(out_dir), uri, names[: len(names) // 2])
@@ -58,6 +59,15 @@ def _ask_the_hub(uri: str) -> None:
             )
         if status != 200:
             raise RuntimeError(f"HuggingFace resource '{repository}' not found.")
+
+
+def _ask_s3(uri: str) -> None:
+    """As the pod: in the role of its account, or with the keys in its variables."""
+    namespace, _, _ = os.environ["REHEARSAL_POD"].partition("/")
+    account, variables = os.environ["REHEARSAL_ACCOUNT"], frozenset(os.environ)
+    reader = buckets.Reader(namespace=namespace, account=account, variables=variables)
+    if refused := buckets.refusal(uri, reader, Path(os.environ[MARKER])):
+        raise RuntimeError(refused)
 
 
 def _take_its_time() -> None:

@@ -18,9 +18,9 @@ Finding = tuple[str, str, str, str]  # key, wrong, consequence, fix
 # since they could not be read here: the GPU operator with its feature discovery 0.3; of EKS's add-ons coredns,
 # metrics-server and the EBS controllers 0.5, and on each node network, proxy and volumes.
 _OPERATORS, _EACH_NODE, _EACH_PICKER = 2.8, 0.2, 1.0
-# What a machine keeps for itself is little; an instance's size says how many CPUs it has, by twos and fours.
+# What a machine keeps for itself is little; an instance's size says how many CPUs it has, from `large` on in all families.
 _SHARE = 0.97
-_SIZES = {"medium": 1, "large": 2, "xlarge": 4}
+_SIZES = {"large": 2, "xlarge": 4}
 
 
 def _cluster(draft: Draft) -> EksCluster | None:
@@ -104,14 +104,14 @@ def room(draft: Draft) -> Iterator[Problem]:
     cluster = _cluster(draft)
     if cluster is None or not (cpus := _cpus(cluster.system.machine_type)):
         return
-    routed = sum(model.routing != "none" for model in draft.config.models.values())
+    pickers = sum(model.pickers for model in draft.config.models.values() if model.routing != "none")
     nodes = cluster.most_system_nodes
-    have, asked = nodes * (cpus * _SHARE - _EACH_NODE), _OPERATORS + routed * _EACH_PICKER
+    have, asked = nodes * (cpus * _SHARE - _EACH_NODE), _OPERATORS + pickers * _EACH_PICKER
     if have < asked:
         yield problem(
             ("cluster", "system"),
             f"{nodes} x {cluster.system.machine_type} has {have:.1f} CPUs for pods, and asked for are {asked:.1f}: "
-            f"{_OPERATORS} by operators, {routed * _EACH_PICKER:.1f} by the models' endpoint pickers",
+            f"{_OPERATORS} by operators, {pickers * _EACH_PICKER:.1f} by the models' endpoint pickers",
             "a picker would stay Pending, its model would never be Ready, and `up` would fail when its time is over",
             f"use {math.ceil(asked / (cpus * _SHARE - _EACH_NODE))} nodes, or a larger machineType",
         )
@@ -157,7 +157,7 @@ def _reservation(pool: EksPool, cluster: EksCluster) -> Iterator[Finding]:
     if "reservation" in kinds and pool.reservation is None:
         yield (
             "reservation",
-            "capacity is reservation, but none is named",
+            "capacity is bought or kept by reservation, but none is named",
             "EC2 would not know which capacity to use",
             "add reservation: {id: cr-…, zone: …}",
         )

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 from components.core import quantities
 from components.serving.manifests import quota
-from components.serving.manifests.llm_service import DOWNLOAD_CPU, DOWNLOAD_MEMORY, DOWNLOADED
-from stacks.config.asks import Ask, asks
+from stacks.config.asks import Ask, asks, download_limits, modelcar, programs
 from stacks.config.errors import Problem, choice
 from stacks.config.namespaces import (
     ModelNamespace,
@@ -37,6 +36,9 @@ COUNTED: tuple[tuple[str, str | None, Callable[[float], str]], ...] = (
     ("storage", quota.STORAGE, _gib),
 )
 _CHIPS = quota.chips("")
+# Of what outlives pods: a rollout makes no second one, another name does.
+_VOLUMES = ("claims", "storage")
+_BESIDE = "and room for both in an `up` that renames a claim, as the new one is made before the old one goes"
 
 
 def used(draft: Draft) -> Iterator[Problem]:
@@ -100,7 +102,7 @@ def _too_little(
         ("namespaces", namespace, "quota", key),
         f"{written(given)} of {resource} is less than its models need: {listed}{total}",
         "Kubernetes would refuse the last pods or claims, in a rollout if not at once, and `up` would wait in vain",
-        f"use {written(needed)} or more, or fewer replicas",
+        f"use {written(needed)} or more, {_BESIDE if key in _VOLUMES else 'or fewer replicas'}",
     )
 
 
@@ -178,10 +180,13 @@ def _containers(draft: Draft, namespace: str) -> Iterator[tuple[str, str | None,
             continue
         wanted = model.resources
         yield f"the engine of {name}", wanted and wanted.cpu, wanted and wanted.memory
-        if model.uri.startswith(DOWNLOADED):
-            yield f"the download of {name}", DOWNLOAD_CPU, (wanted and wanted.memory) or DOWNLOAD_MEMORY
+        if loads := download_limits(model):
+            yield f"the download of {name}", *loads
         if model.routing != "none":
             yield f"the picker of {name}", quota.PICKER.cpu_limit, quota.PICKER.memory_limit
+        beside = [(f"the modelcar of {name}", container) for container in modelcar(model)]
+        for what, container in (*beside, *programs(name, draft.config)):
+            yield what, container.cpu_limit or container.cpu, container.memory_limit or container.memory
 
 
 RULES = (used, room, stated, maxima)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stacks.config.eks import EksCluster
 from stacks.config.errors import PREFIX, Problem
 from stacks.config.rules.draft import Draft, problem
 from stacks.config.secret_sources import STORES
@@ -25,6 +26,24 @@ def stores(draft: Draft) -> Iterator[Problem]:
         )
 
 
+def regions(draft: Draft) -> Iterator[Problem]:
+    """The deployer's policy holds in the cluster's region alone, and `up` reads there."""
+    cluster = draft.config.cluster
+    if not isinstance(cluster, EksCluster) or not draft.knows("cluster", "region"):
+        return
+    for name, source in draft.config.secrets.given().items():
+        if source.region in (None, cluster.region):
+            continue
+        copy = f"--add-replica-regions Region={cluster.region} --region {source.region}"
+        yield problem(
+            ("secrets", name, "awsSecretsManager"),
+            f"the secret is in {source.region}, and the cluster in {cluster.region}",
+            "`up` could not read it: the deployer's policy holds in the cluster's region only",
+            f"run: aws secretsmanager replicate-secret-to-regions --secret-id {source.name} {copy}, and write "
+            f"{cluster.region} into the ARN, which is otherwise the replica's",
+        )
+
+
 def pull_secret(draft: Draft) -> Iterator[Problem]:
     """A registry login is given to the pods only where the platform is told to."""
     source = draft.config.secrets.pull_secret
@@ -37,4 +56,4 @@ def pull_secret(draft: Draft) -> Iterator[Problem]:
         )
 
 
-RULES = (stores, pull_secret)
+RULES = (stores, regions, pull_secret)

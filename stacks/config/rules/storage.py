@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from ipaddress import IPv4Address, ip_network
 
+from components.core.accelerators import ACCELERATORS
 from components.core.models import GIB
 from components.serving.manifests import claim as claims
 from stacks.config.eks import EksCluster
 from stacks.config.errors import Problem
 from stacks.config.model import Model
+from stacks.config.pools import PoolShape
+from stacks.config.root import StackConfig
 from stacks.config.rules.draft import Draft, problem
 from stacks.config.rules.memory import stored_gib
 from stacks.config.storage import ClaimFill
@@ -61,22 +65,34 @@ def claims_of_claims(draft: Draft) -> Iterator[Problem]:
 
 
 def one_node(draft: Draft) -> Iterator[Problem]:
-    """A volume of one node serves pods of one node."""
-    users: dict[tuple[str, str], int] = {}
-    for _, model, pool in draft.placed():
-        if model.uri.startswith(claims.SCHEME):
-            key = (model.namespace, claims.parts(model.uri)[0])
-            users[key] = users.get(key, 0) + model.replicas * pool.nodes_per_replica
+    """A volume of one node serves pods of one node, which several are where their pool has no second one."""
     for name, model in _claiming(draft):
-        pods = users.get((model.namespace, claims.parts(model.uri)[0]), 0)
+        readers = _readers(draft, model)
+        pods = sum(reader.replicas * pool.nodes_per_replica for reader, pool in readers)
         if model.claim is None or model.claim.shared or pods <= 1:
+            continue
+        if len({reader.accelerator for reader, _ in readers}) == 1 and readers[0][1].max_nodes == 1:
             continue
         yield problem(
             ("models", name, "claim", "shared"),
             f"{pods} pods read the claim, and its volume is of one node",
             "all but one could stay in ContainerCreating",
-            "use a StorageClass of a network file system and shared: true, or one replica, or a claim for each model",
+            "use a StorageClass of a network file system and shared: true, or one replica, or a claim for each model, or a "
+            "pool for all of them with maxNodes: 1",
         )
+
+
+def _readers(draft: Draft, owner: Model) -> list[tuple[Model, PoolShape]]:
+    """The models with pods that read the claim of one, with their pools."""
+    if not owner.uri.startswith(claims.SCHEME):
+        return []
+    key = (owner.namespace, claims.parts(owner.uri)[0])
+    return [
+        (model, pool)
+        for _, model, pool in draft.placed()
+        if model.replicas and model.uri.startswith(claims.SCHEME)
+        if (model.namespace, claims.parts(model.uri)[0]) == key
+    ]
 
 
 def network_file_system(draft: Draft) -> Iterator[Problem]:
@@ -136,20 +152,24 @@ def one_set(draft: Draft) -> Iterator[Problem]:
 
 
 def ephemeral_storage(draft: Draft) -> Iterator[Problem]:
-    """A pod that downloads has the disk for it: the weights count as its own, and its image is unpacked beside them."""
-    for name, model, _ in draft.placed():
+    """A pod that downloads has the disk for it: the weights count as its own, and its image is unpacked beside them.
+
+    The size of the image is known for NVIDIA's engine alone.
+    """
+    for name, model, pool in draft.placed():
         weights = _downloaded_gib(model)
         asked = model.resources.ephemeral_storage if model.resources else None
         if weights is None or asked is None:
             continue
-        needed = weights + IMAGE_GIB
+        image = IMAGE_GIB if ACCELERATORS[pool.accelerator].vendor == "nvidia" else 0.0
+        needed = weights + image
         if quantity_value(asked) >= needed * GIB:
             continue
+        beside = f", and the image, {image:.1f} GiB, which land" if image else ", which land"
         yield problem(
             ("models", name, "resources", "ephemeralStorage"),
-            f"{asked} is less than the weights, {weights:.1f} GiB, and the image, {IMAGE_GIB:.1f} GiB, which land on "
-            f"the node's disk",
-            "the pod would be evicted while it downloads, again and again",
+            f"{asked} is less than the weights, {weights:.1f} GiB{beside} on the node's disk",
+            "the pod would be evicted while it downloads, or have no room on its node",
             f"use {round(needed * 1.25)}Gi or more, or keep the weights on a claim (uri: pvc://…)",
         )
 
@@ -208,9 +228,9 @@ def readable(draft: Draft) -> Iterator[Problem]:
         )
     if storage is not None or not draft.knows("cluster", "bucket"):
         return
-    for place, uri in _sources(draft):
+    for place, uri in s3_sources(draft.config):
         bucket = uri.removeprefix("s3://").partition("/")[0]
-        if not uri.startswith("s3://") or bucket == cluster.bucket:
+        if bucket == cluster.bucket:
             continue
         other = f"and the pods may read {cluster.bucket} only" if cluster.bucket else "and no bucket is named"
         yield problem(
@@ -221,12 +241,73 @@ def readable(draft: Draft) -> Iterator[Problem]:
         )
 
 
-def _sources(draft: Draft) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every place that weights are downloaded from."""
-    for name, model in draft.config.models.items():
-        yield ("models", name, "uri"), model.uri
+def s3_sources(config: StackConfig) -> list[tuple[tuple[str, ...], str]]:
+    """Every s3:// uri that weights are downloaded from, with its place."""
+    found: list[tuple[tuple[str, ...], str]] = []
+    for name, model in config.models.items():
+        found.append((("models", name, "uri"), model.uri))
         if model.claim and model.claim.fill:
-            yield ("models", name, "claim", "fill", "from"), model.claim.fill.source
+            found.append((("models", name, "claim", "fill", "from"), model.claim.fill.source))
+    return [(place, uri) for place, uri in found if uri.startswith("s3://")]
+
+
+def store_of_use(draft: Draft) -> Iterator[Problem]:
+    """Something is loaded from a store that is described."""
+    # The uri of a model that could not be read may be there.
+    whole = not any(gone[0] == "models" for gone in draft.removed)
+    if draft.config.storage is None or not whole or s3_sources(draft.config):
+        return
+    yield problem(
+        ("storage",),
+        "no weights are at an s3:// uri",
+        "no Secret with its keys would be made, and nothing would be loaded from there",
+        "remove it, or write s3://bucket/path in a model's uri or claim.fill.from",
+    )
+
+
+def store_in_reach(draft: Draft) -> Iterator[Problem]:
+    """The NetworkPolicies of models open the way to an address: to the internet, or to the blocks in `networks`."""
+    store = draft.config.storage.s3 if draft.config.storage else None
+    address = store.address if store else None
+    if store is None or address is None:
+        return
+    if not isinstance(address, IPv4Address):
+        yield problem(
+            ("storage", "s3", "endpoint"),
+            f"{address} is an address of IPv6",
+            "the NetworkPolicies of models open ways of IPv4 alone, and the downloads would wait in vain",
+            "use the store's name, or its address of IPv4",
+        )
+    elif store.networks and not any(address in ip_network(block) for block in store.networks):
+        yield problem(
+            ("storage", "s3", "networks"),
+            f"{address} is in none of {', '.join(store.networks)}",
+            "pods reach nothing else, and the downloads would wait in vain",
+            f"add {address}/32 or the block of the store",
+        )
+    elif not store.networks and not address.is_global:
+        yield problem(
+            ("storage", "s3", "networks"),
+            f"{address} is a private address, and no block is named",
+            "no NetworkPolicy would open the way to it, and the downloads would wait in vain",
+            f"set it to [{address}/32] or the block of the store",
+        )
+
+
+def store_apart(draft: Draft) -> Iterator[Problem]:
+    """A store in the cluster is not where models are."""
+    store = draft.config.storage.s3 if draft.config.storage else None
+    if store is None:
+        return
+    inside = [name for name, model in draft.config.models.items() if model.namespace == store.namespace]
+    if not inside:
+        return
+    yield problem(
+        ("storage", "s3", "endpoint"),
+        f"the store is in {store.namespace}, a namespace of models ({', '.join(inside)})",
+        "such a namespace is closed, and the store would get no request",
+        "run the store in a namespace of its own",
+    )
 
 
 def keys_of_predictors(draft: Draft) -> Iterator[Problem]:
@@ -254,5 +335,8 @@ RULES = (
     ephemeral_storage,
     node_disk,
     readable,
+    store_of_use,
+    store_in_reach,
+    store_apart,
     keys_of_predictors,
 )
