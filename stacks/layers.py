@@ -21,8 +21,9 @@ from components.serving.rollouts import RoomMaker, RoomMakerArgs
 from components.serving.weights import WeightsClaim, WeightsClaimArgs
 from stacks import eks, gke, storage, translate
 from stacks.config import EksCluster, Secrets, StackConfig
+from stacks.config.model import ClaimKey
+from stacks.config.plans import needs_room, rollout
 from stacks.namespaces import credential, limits_spec, quota_spec, team_spec
-from stacks.rollouts import rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +104,10 @@ def build_serving(
             tls=platform.tls,
             monitoring=scraper,
             request_timeout_seconds=model.request_timeout_seconds,
-            after=(*cluster.ready, *platform.ready, *claims.get(storage.claim_of(model), ())),
+            after=(*cluster.ready, *platform.ready, *claims.get(model.reads, ())),
         )
         urls[name] = ModelService(name, model_args, on(cluster)).url
-        if translate.needs_room(name, config):
+        if needs_room(config, name):
             room = RoomMakerArgs(
                 model=name,
                 namespace=homes[model.namespace],
@@ -160,10 +161,10 @@ def _store_keys(name: str, config: StackConfig, secrets: Secrets) -> StoreKeys |
 
 def _claims(
     config: StackConfig, cluster: ClusterHandle, homes: dict[str, NamespaceHandle], lock: Lock
-) -> dict[storage.ClaimKey | None, tuple[pulumi.Resource, ...]]:
+) -> dict[ClaimKey | None, tuple[pulumi.Resource, ...]]:
     """The claims that the models' entries describe, and what has to be done before one of them is read."""
     made = {}
-    for key, name in storage.owners(config).items():
+    for key, name in config.claim_owners.items():
         home = homes[config.models[name].namespace]
         args = WeightsClaimArgs(
             claim=storage.claim_spec(name, config),

@@ -8,8 +8,6 @@ from components.serving.manifests.rollout import Rollout
 from stacks.config import StackConfig
 from stacks.config.plans import rollout
 
-__all__ = ["announcement", "rollout", "rollouts"]
-
 
 def rollouts(config: StackConfig) -> dict[str, Rollout]:
     """How each model's replicas are replaced as the stack is now, by the model's name."""

@@ -16,28 +16,15 @@ from components.serving.manifests.claim import ClaimSpec
 from components.serving.manifests.fill import FillSpec
 from components.serving.manifests.storage import Store
 from stacks.config import EksCluster, Model, StackConfig
+from stacks.config.model import ClaimKey
 
 ZONE = "topology.kubernetes.io/zone"
-
-ClaimKey = tuple[str, str]
-"""Namespace and name of a claim."""
-
-
-def claim_of(model: Model) -> ClaimKey | None:
-    """The claim that a model's weights are in; None where they are elsewhere."""
-    return (model.namespace, claims.parts(model.uri)[0]) if model.uri.startswith(claims.SCHEME) else None
-
-
-def owners(config: StackConfig) -> dict[ClaimKey, str]:
-    """The model whose entry describes each claim that this stack makes."""
-    found = {claim_of(model): name for name, model in sorted(config.models.items()) if model.claim}
-    return {key: name for key, name in found.items() if key is not None}
 
 
 def foreign_claims(config: StackConfig) -> dict[str, ClaimKey]:
     """The claims that somebody else makes, by the models that read them."""
-    ours = owners(config)
-    read = {name: claim_of(model) for name, model in sorted(config.models.items())}
+    ours = config.claim_owners
+    read = {name: model.reads for name, model in sorted(config.models.items())}
     return {name: key for name, key in read.items() if key is not None and key not in ours}
 
 
@@ -78,7 +65,7 @@ def _in_bucket(config: StackConfig, uri: str) -> bool:
     cluster = config.cluster
     if not isinstance(cluster, EksCluster) or cluster.bucket is None:
         return False
-    return uri.removeprefix(storage.SCHEME).partition("/")[0] == cluster.bucket
+    return storage.bucket_of(uri) == cluster.bucket
 
 
 def readers(config: StackConfig) -> tuple[Reader, ...]:
@@ -86,7 +73,10 @@ def readers(config: StackConfig) -> tuple[Reader, ...]:
     wanted = [
         (model.namespace, account, uri)
         for name, model in sorted(config.models.items())
-        for account, uri in ((name, model.uri), (naming.filler(name), _source(model)))
+        for account, uri in (
+            (name, model.uri),
+            (naming.filler(name), model.fill.source if model.fill else ""),
+        )
     ]
     return tuple(
         Reader(namespace=namespace, account=account)
@@ -95,22 +85,17 @@ def readers(config: StackConfig) -> tuple[Reader, ...]:
     )
 
 
-def _source(model: Model) -> str:
-    return model.claim.fill.source if model.claim and model.claim.fill else ""
-
-
 def uses_keys(config: StackConfig, namespace: str) -> bool:
     """Whether pods of a namespace show an access key of the stack's own to the store."""
     here = [model for model in config.models.values() if model.namespace == namespace]
-    stored = any(uri.startswith(storage.SCHEME) for model in here for uri in (model.uri, _source(model)))
+    stored = any(model.origin.startswith(storage.SCHEME) for model in here)
     return config.storage is not None and config.storage.s3.existing_secret is None and stored
 
 
 def filling(config: StackConfig, model: Model) -> str | None:
     """What the claim that a model reads is filled with; None where this stack fills none."""
-    key = claim_of(model)
-    owner = config.models.get(owners(config).get(key, "")) if key else None
-    fill = owner.claim.fill if owner and owner.claim else None
+    owner = config.claim_owner(model)
+    fill = owner.fill if owner else None
     return FillSpec.fingerprint_of(fill.source, fill.include, fill.exclude) if fill else None
 
 
@@ -138,9 +123,10 @@ def fill_spec(
 ) -> FillSpec | None:
     """What fills a model's claim; None where somebody else does."""
     model = config.models[name]
-    if model.claim is None or model.claim.fill is None:
+    described = model.claim
+    if described is None or described.fill is None:
         return None
-    fill, (claim, path) = model.claim.fill, claims.parts(model.uri)
+    fill, (claim, path) = described.fill, claims.parts(model.uri)
     hub = home.secrets if fill.source.startswith("hf://") else ()
     return FillSpec(
         model=name,
@@ -152,7 +138,7 @@ def fill_spec(
         exclude=fill.exclude,
         image=lock.images["storage-initializer"].pinned,
         budget_seconds=fill.budget_seconds,
-        shared=model.claim.shared,
+        shared=described.shared,
         hf_secret=next(iter(hub), None),
         store=store(config, fill.source),
         pull_secrets=home.pull_secrets,

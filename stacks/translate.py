@@ -32,7 +32,7 @@ from components.serving.manifests.serving_runtime import RuntimeSpec
 from components.serving.manifests.token_limits import LimitsSpec
 from stacks.config import Access, ExistingCluster, Model, StackConfig
 from stacks.config.existing import ExistingAccelerator
-from stacks.rollouts import rollout
+from stacks.config.plans import rollout
 from stacks.storage import filling, store
 
 # The platform's operators by their keys in the configuration.
@@ -309,11 +309,6 @@ def serving_runtime(namespace: str, config: StackConfig, lock: Lock) -> RuntimeS
 def _runtime(namespace: str, lock: Lock) -> RuntimeSpec:
     # The image of the lock file that has the runtime's name.
     return RuntimeSpec(namespace=namespace, image=lock.images[RUNTIME].pinned)
-
-
-def needs_room(name: str, config: StackConfig) -> bool:
-    """Whether nobody but a program of ours can make room for a change of the model (docs/adr/0010)."""
-    return config.models[name].runtime is None and rollout(config, name).in_place
 
 
 def model_spec(name: str, config: StackConfig, pools: Mapping[str, AcceleratorPool], lock: Lock) -> ModelSpec:

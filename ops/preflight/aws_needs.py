@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from components.clusters.eks.args import EksGpuClusterArgs, pools_of
-from ops.preflight.web_facts import fetched
 from stacks.config import StackConfig
 from stacks.eks import eks_cluster_args
 
@@ -120,7 +119,7 @@ def _weights(config: StackConfig, bucket: str | None) -> dict[str, str]:
     if bucket is None or config.storage is not None:
         return {}
     mine = f"{_S3}{bucket}/"
-    uris = {name: fetched(model) for name, model in sorted(config.models.items())}
+    uris = {name: model.origin for name, model in sorted(config.models.items())}
     return {name: uri.removeprefix(mine) for name, uri in uris.items() if uri.startswith(mine)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ops.preflight.verdicts import Check, Finding, advice, failed, passed, unseen
-from ops.preflight.web_facts import Image, Token, Weights, fetched
+from ops.preflight.web_facts import Image, Token, Weights
 from stacks.config import StackConfig
 from stacks.config.errors import PREFIX
 
@@ -30,9 +30,9 @@ def weights(config: StackConfig, found: Mapping[str, Weights], token: Token) -> 
         if name in found:
             yield _weights(config, name, found[name], bool(token.status))
         # The cluster's own bucket is looked into.
-        elif config.storage or not fetched(model).startswith(mine):
+        elif config.storage or not model.origin.startswith(mine):
             yield advice(
-                f"{fetched(model)} is not looked at from here",
+                f"{model.origin} is not looked at from here",
                 "see to it that the pods' account may read it",
                 name,
             )

@@ -26,7 +26,7 @@ from ops.artifacts.sources import split_reference
 from ops.errors import OpsError
 from ops.preflight.site import Site
 from ops.preflight.verdicts import Collector
-from stacks.config import Model, StackConfig
+from stacks.config import StackConfig
 
 HUGGING_FACE = "https://huggingface.co"
 MIRROR = "LLMP_REGISTRY_MIRROR"
@@ -87,15 +87,9 @@ class _Header(AuthBase):
         return request
 
 
-def fetched(model: Model) -> str:
-    """What is downloaded for a model: its weights, or what its claim is filled with."""
-    fill = model.claim.fill if model.claim else None
-    return fill.source if fill else model.uri
-
-
 def models_of(config: StackConfig) -> dict[str, tuple[str, str]]:
     """(repository, revision) of the models that come from Hugging Face, by name."""
-    sources = {name: fetched(model) for name, model in config.models.items()}
+    sources = {name: model.origin for name, model in config.models.items()}
     found = {name: uri for name, uri in sources.items() if uri.startswith("hf://")}
     split = {name: uri.removeprefix("hf://").partition(":") for name, uri in sorted(found.items())}
     return {name: (repository, revision or "main") for name, (repository, _, revision) in split.items()}
@@ -111,7 +105,7 @@ def images_of(config: StackConfig, locked: Mapping[str, Any]) -> dict[str, str]:
             found[f"weights of {name}"] = model.uri.removeprefix("oci://")
         if model.routing != "none":
             found["endpoint pickers"] = locked["endpoint-picker"].pinned
-        if model.claim and model.claim.fill:
+        if model.fill:
             found["what fills claims"] = locked["storage-initializer"].pinned
     if config.access is not None:
         found |= {"rate limits": locked["ratelimit"].pinned, "their store": locked["valkey"].pinned}

@@ -406,7 +406,7 @@ def _subnets(question: Question) -> Any:
 def _bucket(question: Question) -> Mapping[str, Any]:
     """What is known of the bucket; everybody's existence is not told to strangers."""
     name = question.one("bucket")
-    entry = next((e for e in question.given("buckets") if fnmatch(name, e["name"])), {})
+    entry = question.settings.bucket(name)
     if not entry.get("exists", True):
         raise Refused("NoSuchBucket", "The specified bucket does not exist")
     if entry.get("foreign"):

@@ -16,7 +16,7 @@ from components.serving.manifests import fill, quota
 from components.serving.manifests.llm_service import DOWNLOAD_CPU, DOWNLOAD_MEMORY, DOWNLOADED
 from components.serving.manifests.quota import Container
 from stacks.config.model import Model
-from stacks.config.plans import rollout
+from stacks.config.plans import needs_room, rollout
 from stacks.config.root import StackConfig
 from stacks.config.rules.pools import replica_chips
 
@@ -50,10 +50,9 @@ def asks(name: str, config: StackConfig) -> Iterator[Ask]:
 
 def programs(name: str, config: StackConfig) -> Iterator[tuple[str, Container]]:
     """What runs beside one model for a while, in a pod of its own: what it is, for people, and its container."""
-    model = config.models[name]
-    if rollout(config, name).in_place and model.runtime is None:
+    if needs_room(config, name):
         yield f"what makes room for rollouts of {name}", quota.ROOM
-    if model.claim is not None and model.claim.fill is not None:
+    if config.models[name].fill is not None:
         yield f"what fills the claim of {name}", FILLER
 
 

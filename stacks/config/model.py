@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from components.core.models import ModelArchitecture as CoreArchitecture
+from components.serving.manifests import claim as claims
 from stacks.config.base import Strict, entry
 from stacks.config.errors import refusal
-from stacks.config.storage import ModelClaim
+from stacks.config.storage import ClaimFill, ModelClaim
 from stacks.config.types import DnsLabel, EnvName, ModelUri, PinnedImage, Quantity, dns_label, sequence
 
 # KServe and Istio derive these names from the model's; beyond 63 characters they would cut or hash them.
@@ -147,6 +148,10 @@ class ModelCache(Strict):
     )
 
 
+ClaimKey = tuple[str, str]
+"""Namespace and name of a claim."""
+
+
 class Model(Strict):
     """A model service."""
 
@@ -246,6 +251,23 @@ class Model(Strict):
     def _without_a_picker(cls, values: Any) -> Any:
         """What nobody says about the routing of a model with a runtime is what alone is possible."""
         return {"routing": "none", **values} if isinstance(values, dict) and values.get("runtime") else values
+
+    @property
+    def reads(self) -> ClaimKey | None:
+        """The claim that the weights are in; None where they are elsewhere."""
+        if not self.uri.startswith(claims.SCHEME):
+            return None
+        return self.namespace, claims.parts(self.uri)[0]
+
+    @property
+    def fill(self) -> ClaimFill | None:
+        """What the entry's own claim is filled with; None where this stack fills none for it."""
+        return self.claim.fill if self.claim else None
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, before they are put into a claim of the entry's own."""
+        return self.fill.source if self.fill else self.uri
 
 
 def _short_enough(name: str) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from components.serving.manifests import claim as claims
 from components.serving.manifests.rollout import Rollout
 from stacks.config.model import Model
 from stacks.config.pools import PoolShape
 from stacks.config.root import StackConfig
 from stacks.config.rules.pools import replica_chips
-from stacks.config.storage import ModelClaim
 
 
 def rollout(config: StackConfig, name: str) -> Rollout:
@@ -21,6 +19,11 @@ def rollout(config: StackConfig, name: str) -> Rollout:
     # Of no use is room on a node to which the volume does not come before the old replica has ended.
     spare = not one_node and _spare(config, model.accelerator, shape)
     return replace(_rollout(model, shape, spare), one_node=one_node)
+
+
+def needs_room(config: StackConfig, name: str) -> bool:
+    """Whether nobody but a program of ours can make room for a change of the model (docs/adr/0010)."""
+    return config.models[name].runtime is None and rollout(config, name).in_place
 
 
 def _rollout(model: Model, shape: PoolShape, spare: bool) -> Rollout:
@@ -46,17 +49,6 @@ def _one_node(config: StackConfig, model: Model) -> bool:
     How a claim of somebody else's is mounted is not known. It counts as shared, as those are that several replicas
     read: else every change of such a model would interrupt it. Where it is not, `maxNodes` without a spare node does.
     """
-    volumes = (model.cache, _claim(config, model))
+    owner = config.claim_owner(model)
+    volumes = (model.cache, owner.claim if owner else None)
     return any(volume is not None and not volume.shared for volume in volumes)
-
-
-def _claim(config: StackConfig, model: Model) -> ModelClaim | None:
-    """What describes the claim that a model's weights are in, in its own entry or another's; None where none does."""
-    if not model.uri.startswith(claims.SCHEME):
-        return None
-    key = (model.namespace, claims.parts(model.uri)[0])
-    described = (each for each in config.models.values() if each.claim)
-    return next(
-        (each.claim for each in described if (each.namespace, claims.parts(each.uri)[0]) == key),
-        None,
-    )

@@ -7,7 +7,7 @@ from stacks.config.access import Access
 from stacks.config.base import Strict, entry
 from stacks.config.cluster import Cluster
 from stacks.config.gateway import Gateway
-from stacks.config.model import Model, ModelName
+from stacks.config.model import ClaimKey, Model, ModelName
 from stacks.config.namespaces import ModelNamespace
 from stacks.config.platform import Ownership, Platform
 from stacks.config.power import PowerState, Schedule
@@ -53,3 +53,14 @@ class StackConfig(Strict):
     def tensor_parallel(self, model: Model) -> int:
         """Chips that share one replica; the whole node, or slice of nodes, unless the model says otherwise."""
         return model.tensor_parallel or self.cluster.accelerators[model.accelerator].shape().chips_per_replica
+
+    @property
+    def claim_owners(self) -> dict[ClaimKey, str]:
+        """The model whose entry describes each claim that this stack makes."""
+        found = {model.reads: name for name, model in sorted(self.models.items()) if model.claim}
+        return {key: name for key, name in found.items() if key is not None}
+
+    def claim_owner(self, model: Model) -> Model | None:
+        """The model whose entry describes the claim that this one reads, perhaps itself; None where none does."""
+        owner = self.claim_owners.get(model.reads) if model.reads else None
+        return self.models[owner] if owner else None

@@ -15,8 +15,8 @@ from components.serving.manifests.make_room import REVISION, decide
 from components.serving.manifests.rollout import PROGRAM, Rollout, RoomSpec, grace_seconds
 from components.serving.manifests.rollout import make_room as objects
 from stacks.config import StackConfig, load_config
-from stacks.rollouts import announcement, rollout, rollouts
-from stacks.translate import needs_room
+from stacks.config.plans import needs_room, rollout
+from stacks.rollouts import announcement, rollouts
 from tests.components.test_serving import MODEL
 from tests.support.stacks import raw_stack, record_stack
 
@@ -390,7 +390,7 @@ def test_with_a_volume_of_one_node_the_only_replica_ends_first_whatever_room_the
     ours = "runtime" in volume
     assert str(plan).startswith("interrupts serving") == interrupts, plan
     assert str(plan).endswith("as one node at a time mounts its volume") == interrupts, plan
-    assert needs_room("model", config) == (interrupts and not ours)
+    assert needs_room(config, "model") == (interrupts and not ours)
     assert (plan.strategy["type"] == "Recreate") == interrupts
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core import labels, naming
+from components.core.containers import confined
 from components.core.manifest import Manifest, manifest, revision
 from components.serving.manifests import network_policy, storage
 from components.serving.manifests.storage import Store
@@ -166,11 +167,7 @@ def _container(spec: FillSpec) -> dict[str, Any]:
             "requests": {"cpu": CPU, "memory": MEMORY},
             "limits": {"memory": MEMORY_LIMIT},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": confined(),
         "volumeMounts": [
             {"name": "program", "mountPath": _PROGRAM_PATH, "readOnly": True},
             {"name": "claim", "mountPath": _CLAIM_PATH},

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.core import labels
+from components.core.containers import confined
 from components.core.manifest import Manifest, manifest
 from components.serving.manifests import network_policy, preset, quota
 
@@ -76,10 +77,8 @@ def _container(image: str) -> dict[str, Any]:
             "limits": limits,
         },
         "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
+            **confined(),
             "runAsNonRoot": True,
-            "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",

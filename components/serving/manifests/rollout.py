@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core import labels, naming
+from components.core.containers import confined
 from components.core.manifest import Manifest, manifest, revision
 from components.serving.manifests import network_policy
 from components.serving.manifests.make_room import ONE_NODE
@@ -190,11 +191,7 @@ def _pod(spec: RoomSpec, name: str) -> dict[str, Any]:
         "command": ["python3", f"{_PLACE}/{PROGRAM.name}"],
         "args": [spec.namespace, naming.workload(spec.model), *([ONE_NODE] if spec.one_node else [])],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": confined(),
         "volumeMounts": [{"name": "program", "mountPath": _PLACE, "readOnly": True}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

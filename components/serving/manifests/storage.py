@@ -38,6 +38,11 @@ class Store:
     namespace: str | None = None
 
 
+def bucket_of(uri: str) -> str:
+    """The bucket of an s3:// uri."""
+    return uri.removeprefix(SCHEME).partition("/")[0]
+
+
 def keys_secret(namespace: str, store: Store, access_key: Any, secret_key: Any) -> Manifest:
     """The access key of a store and, for KServe, where the store is. The keys may be Outputs."""
     return manifest(

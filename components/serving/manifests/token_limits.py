@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from components.core import labels, naming
+from components.core.containers import confined
 from components.core.manifest import Manifest, manifest, revision
 
 NAME, STORE = "ratelimit", "valkey"
@@ -159,7 +160,7 @@ def service(spec: LimitsSpec) -> Manifest:
         ],
         "readinessProbe": {"httpGet": {"path": "/healthcheck", "port": "http"}, "periodSeconds": 5},
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": _confined(),
+        "securityContext": confined(),
         "volumeMounts": [{"name": "config", "mountPath": f"{ROOT}/{NAME}/config", "readOnly": True}],
     }
     apart = {
@@ -187,7 +188,7 @@ def store(spec: LimitsSpec) -> Manifest:
         "ports": [{"name": "tcp-valkey", "containerPort": STORE_PORT}],
         "readinessProbe": {"tcpSocket": {"port": STORE_PORT}, "periodSeconds": 5},
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": _confined(),
+        "securityContext": confined(),
         "volumeMounts": [{"name": "config", "mountPath": STORE_CONFIG, "readOnly": True}],
     }
     pod = {
@@ -293,12 +294,4 @@ def _pod() -> dict[str, Any]:
             "fsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-    }
-
-
-def _confined() -> dict[str, Any]:
-    return {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
     }

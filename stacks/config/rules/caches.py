@@ -41,18 +41,4 @@ def room_for_weights(draft: Draft) -> Iterator[Problem]:
         )
 
 
-def network_file_system(draft: Draft) -> Iterator[Problem]:
-    """EKS comes with disks of one node only."""
-    for name, model in draft.config.models.items():
-        cache = model.cache
-        if draft.config.cluster.kind != "eks" or cache is None or not cache.shared or cache.storage_class:
-            continue
-        yield problem(
-            ("models", name, "cache", "storageClass"),
-            "the default class of EKS is a disk of one node",
-            "the claim would never be bound, and the pods would stay Pending",
-            "name a class of a network file system that you have installed, or write shared: false for one replica",
-        )
-
-
-RULES = (several_replicas, room_for_weights, network_file_system)
+RULES = (several_replicas, room_for_weights)

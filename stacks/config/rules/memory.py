@@ -22,16 +22,11 @@ def architecture(model: Model) -> core.ModelArchitecture | None:
     """The numbers to calculate with: the entry's own, else those of a known model, else None."""
     if model.architecture is not None:
         return model.architecture.core()
-    known = core.architecture_of(_origin(model))
+    known = core.architecture_of(model.origin)
     if known is None or model.quantization is None:
         return known
     size = QUANTIZED_WHILE_LOADING.get(model.quantization)
     return replace(known, bytes_per_parameter=size) if size else None
-
-
-def _origin(model: Model) -> str:
-    """Where the weights were before they were put into a claim of the stack's own."""
-    return model.claim.fill.source if model.claim and model.claim.fill else model.uri
 
 
 def stored_gib(model: Model) -> float | None:

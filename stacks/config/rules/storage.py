@@ -8,7 +8,9 @@ from ipaddress import IPv4Address, ip_network
 
 from components.core.accelerators import ACCELERATORS
 from components.core.models import GIB
-from components.serving.manifests import claim as claims
+from components.serving.manifests import storage as s3
+from components.serving.manifests.cache import KEPT
+from components.serving.manifests.llm_service import DOWNLOADED
 from stacks.config.eks import EksCluster
 from stacks.config.errors import Problem
 from stacks.config.model import Model
@@ -45,7 +47,8 @@ def claims_of_claims(draft: Draft) -> Iterator[Problem]:
     """A claim is for a pvc:// uri, and described once."""
     owners: dict[tuple[str, str], str] = {}
     for name, model in _claiming(draft):
-        if not model.uri.startswith(claims.SCHEME):
+        key = model.reads
+        if key is None:
             yield problem(
                 ("models", name, "claim"),
                 f"the weights are in {model.uri}, not in a claim",
@@ -53,7 +56,6 @@ def claims_of_claims(draft: Draft) -> Iterator[Problem]:
                 f"write uri: pvc://{name}/ and claim.fill.from: {model.uri}, or remove claim",
             )
             continue
-        key = (model.namespace, claims.parts(model.uri)[0])
         if key in owners:
             yield problem(
                 ("models", name, "claim"),
@@ -84,29 +86,31 @@ def one_node(draft: Draft) -> Iterator[Problem]:
 
 def _readers(draft: Draft, owner: Model) -> list[tuple[Model, PoolShape]]:
     """The models with pods that read the claim of one, with their pools."""
-    if not owner.uri.startswith(claims.SCHEME):
-        return []
-    key = (owner.namespace, claims.parts(owner.uri)[0])
+    key = owner.reads
     return [
-        (model, pool)
-        for _, model, pool in draft.placed()
-        if model.replicas and model.uri.startswith(claims.SCHEME)
-        if (model.namespace, claims.parts(model.uri)[0]) == key
+        (model, pool) for _, model, pool in draft.placed() if model.replicas and key and model.reads == key
     ]
+
+
+# What says, of each kind of volume, that one node mounts it: a cache is shared unless it says otherwise.
+ONE_NODE = (("cache", "write shared: false"), ("claim", "remove shared"))
 
 
 def network_file_system(draft: Draft) -> Iterator[Problem]:
     """EKS comes with disks of one node only."""
-    for name, model in _claiming(draft):
-        claim = model.claim
-        if draft.config.cluster.kind != "eks" or claim is None or not claim.shared or claim.storage_class:
-            continue
-        yield problem(
-            ("models", name, "claim", "storageClass"),
-            "the default class of EKS is a disk of one node",
-            "the claim would never be bound, and the pods would stay Pending",
-            "name a class of a network file system that you have installed, or remove shared for one replica",
-        )
+    if draft.config.cluster.kind != "eks":
+        return
+    for name, model in draft.config.models.items():
+        for kind, unshared in ONE_NODE:
+            volume = getattr(model, kind)
+            if volume is None or not volume.shared or volume.storage_class:
+                continue
+            yield problem(
+                ("models", name, kind, "storageClass"),
+                "the default class of EKS is a disk of one node",
+                "the claim would never be bound, and the pods would stay Pending",
+                f"name a class of a network file system that you have installed, or {unshared} for one replica",
+            )
 
 
 def claim_size(draft: Draft) -> Iterator[Problem]:
@@ -130,7 +134,7 @@ def claim_size(draft: Draft) -> Iterator[Problem]:
 def one_set(draft: Draft) -> Iterator[Problem]:
     """Of weights that a repository has twice, one set is fetched."""
     for name, model in _claiming(draft):
-        fill = model.claim.fill if model.claim else None
+        fill = model.fill
         if fill is None:
             continue
         place = ("models", name, "claim", "fill")
@@ -199,7 +203,7 @@ def node_disk(draft: Draft) -> Iterator[Problem]:
 
 def _downloaded_gib(model: Model) -> float | None:
     """Weights that land on the node's disk, as far as their size is known."""
-    if not model.uri.startswith(("hf://", "s3://")) or (model.cache and model.uri.startswith("hf://")):
+    if not model.uri.startswith(DOWNLOADED) or (model.cache and model.uri.startswith(KEPT)):
         return None
     return stored_gib(model)
 
@@ -229,7 +233,7 @@ def readable(draft: Draft) -> Iterator[Problem]:
     if storage is not None or not draft.knows("cluster", "bucket"):
         return
     for place, uri in s3_sources(draft.config):
-        bucket = uri.removeprefix("s3://").partition("/")[0]
+        bucket = s3.bucket_of(uri)
         if bucket == cluster.bucket:
             continue
         other = f"and the pods may read {cluster.bucket} only" if cluster.bucket else "and no bucket is named"
@@ -246,9 +250,9 @@ def s3_sources(config: StackConfig) -> list[tuple[tuple[str, ...], str]]:
     found: list[tuple[tuple[str, ...], str]] = []
     for name, model in config.models.items():
         found.append((("models", name, "uri"), model.uri))
-        if model.claim and model.claim.fill:
-            found.append((("models", name, "claim", "fill", "from"), model.claim.fill.source))
-    return [(place, uri) for place, uri in found if uri.startswith("s3://")]
+        if model.fill:
+            found.append((("models", name, "claim", "fill", "from"), model.fill.source))
+    return [(place, uri) for place, uri in found if uri.startswith(s3.SCHEME)]
 
 
 def store_of_use(draft: Draft) -> Iterator[Problem]:
