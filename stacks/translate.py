@@ -16,7 +16,7 @@ from components.platform.kserve import KServeArgs
 from components.platform.lock import Lock
 from components.serving.chain import RequestArgs
 from components.serving.manifests import monitoring
-from components.serving.manifests.access import KeysSpec, audience
+from components.serving.manifests.access import AccessSpec, audience
 from components.serving.manifests.cache import CacheSpec
 from components.serving.manifests.certificate import NAME as CERTIFICATE
 from components.serving.manifests.certificate import CertificateSpec
@@ -196,23 +196,26 @@ def requests(config: StackConfig, stack: str, lock: Lock) -> RequestArgs | None:
     gateway, access = config.gateway, config.access
     if gateway.kind != "istio":
         return None
-    home = {"gateway": gateway.name, "namespace": gateway.namespace}
     spec = ChainSpec(
-        **home,
-        measure=access.limit_by if access else None,
-        fail_open=access is not None and access.failure_mode == "open",
+        gateway=gateway.name,
+        namespace=gateway.namespace,
+        access=_access(access, audience(stack, gateway.namespace, gateway.name)) if access else None,
         tls=gateway.encrypted,
     )
-    source = requests_source(_lua_models(config), _lua_access(access) if access else None)
-    if access is None:
-        return RequestArgs(spec=spec, source=source)
-    keys = KeysSpec(
-        **home,
-        audience=audience(stack, gateway.namespace, gateway.name),
-        public_keys={key_id: jwk.model_dump() for key_id, jwk in access.public_keys.items()},
-        redirects=gateway.encrypted,
+    return RequestArgs(
+        spec=spec,
+        source=requests_source(_lua_models(config), _lua_access(access) if access else None),
+        limits=_limits(config, access, lock) if access else None,
     )
-    return RequestArgs(spec=spec, source=source, keys=keys, limits=_limits(config, access, lock))
+
+
+def _access(access: Access, audience: str) -> AccessSpec:
+    return AccessSpec(
+        audience=audience,
+        public_keys={key_id: jwk.model_dump() for key_id, jwk in access.public_keys.items()},
+        measure=access.limit_by,
+        fail_open=access.failure_mode == "open",
+    )
 
 
 def _lua_models(config: StackConfig) -> list[LuaModel]:

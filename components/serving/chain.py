@@ -11,7 +11,6 @@ from components.clusters.objects import KubernetesObject
 from components.core.base import Component
 from components.core.manifest import Manifest
 from components.serving.manifests import access, chain, network_policy, token_limits
-from components.serving.manifests.access import KeysSpec
 from components.serving.manifests.chain import ChainSpec
 from components.serving.manifests.network_policy import Peer
 from components.serving.manifests.token_limits import LimitsSpec
@@ -21,11 +20,10 @@ PASSWORD_LENGTH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class RequestArgs:
-    """`source` is the request program with its tables; `keys` and `limits` are None without access."""
+    """`source` is the request program with its tables; `limits` is None without access."""
 
     spec: ChainSpec
     source: str
-    keys: KeysSpec | None = None
     limits: LimitsSpec | None = None
 
 
@@ -50,17 +48,14 @@ class RequestChain(Component):
     def __init__(self, name: str, args: RequestChainArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__(name, opts)
         self._name = name
-        requests = args.requests
-        objects: list[tuple[str, Manifest]] = []
-        if requests.keys is not None:
-            objects += [
-                ("keys", access.request_authentication(requests.keys)),
-                ("policy", access.authorization_policy(requests.keys)),
-            ]
-        objects += [
-            ("filters", chain.chain(requests.spec)),
-            ("tables", chain.tables(requests.spec, requests.source)),
+        requests, spec = args.requests, args.requests.spec
+        objects: list[tuple[str, Manifest]] = [
+            ("filters", chain.chain(spec)),
+            ("tables", chain.tables(spec, requests.source)),
         ]
+        if spec.access is not None:
+            policy = access.authorization_policy(spec.gateway, spec.namespace, redirects=spec.tls)
+            objects.append(("policy", policy))
         self.ready = [self._define(role, item, args.after) for role, item in objects]
         if requests.limits is not None:
             self.ready += self._limits(requests.limits, args)

@@ -15,11 +15,11 @@ from ops.errors import OpsError
 from ops.keys import settings
 from ops.keys.ledger import now
 from ops.pulumi import Pulumi
-from ops.state import State
+from ops.state import Resource, State
 
-TABLES = "kubernetes:networking.istio.io/v1alpha3:EnvoyFilter", "-tables"
-"""Type and end of the name of the object with the tables that the gateway looks revoked ids up in."""
-_KEY_SET = "kubernetes:security.istio.io/v1:RequestAuthentication"
+KIND = "kubernetes:networking.istio.io/v1alpha3:EnvoyFilter"
+TABLES, FILTERS = "-tables", "-filters"
+"""How the objects' names end: that in which the gateway looks revoked ids up, and that with the public keys."""
 UP_COMMAND = "LLMP_UP_COMMAND"
 """A program that does what `pulumi up` does, where the CLI alone cannot; it gets the `--target` arguments."""
 SPREADING = timedelta(seconds=10)
@@ -63,15 +63,16 @@ def _set(stack: Pulumi, values: Mapping[str, str]) -> None:
 
 def deployed(state: State, kid: str) -> bool:
     """Whether the gateway that is deployed knows the public key."""
-    return any(r.type == _KEY_SET and kid in json.dumps(dict(r.inputs), default=str) for r in state.resources)
+    return any(kid in json.dumps(dict(r.inputs), default=str) for r in _those(state, FILTERS))
 
 
 def targets(state: State) -> list[str]:
     """The URNs of the objects with the gateway's tables."""
-    kind, end = TABLES
-    return [
-        r.urn for r in state.resources if r.type == kind and r.name.endswith(end) and not r.raw.get("delete")
-    ]
+    return [r.urn for r in _those(state, TABLES) if not r.raw.get("delete")]
+
+
+def _those(state: State, end: str) -> list[Resource]:
+    return [r for r in state.resources if r.type == KIND and r.name.endswith(end)]
 
 
 def up_command(stack: Pulumi, urns: Iterable[str]) -> list[str]:

@@ -27,7 +27,7 @@ STEPS = 4
 SETTLING = 5.0
 """Seconds within which what an answer cost must be counted."""
 _PAUSE = 0.2
-_FILTERS = "look at the gateway's EnvoyFilters and RequestAuthentication: `pulumi up` puts them back"
+_FILTERS = "look at the gateway's EnvoyFilters and AuthorizationPolicy: `pulumi up` puts them back"
 _WORD, _WORD_TOKENS = "harbour ", 2
 """A word and the tokens that it has at most, for prompts of a size."""
 

@@ -56,7 +56,6 @@ OPERATORS: Mapping[str, Operator] = {
         (
             ("networking.istio.io/v1", "DestinationRule"),
             ("networking.istio.io/v1alpha3", "EnvoyFilter"),
-            ("security.istio.io/v1", "RequestAuthentication"),
             ("security.istio.io/v1", "AuthorizationPolicy"),
         ),
         _object("networking.istio.io/v1", "DestinationRule", host="verify.example.com"),

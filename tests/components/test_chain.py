@@ -13,11 +13,18 @@ import yaml
 
 from components.platform.lock import load_lock
 from components.serving.manifests import access, chain, token_limits
-from components.serving.manifests.access import KeysSpec
+from components.serving.manifests.access import AccessSpec
 from components.serving.manifests.chain import ChainSpec
 from components.serving.manifests.token_limits import LimitsSpec
 
-SPEC = ChainSpec(gateway="door", namespace="gateway", measure="tokens")
+ACCESS = AccessSpec(
+    audience="dev/gateway/door",
+    public_keys={"b": {"kty": "EC", "crv": "P-256", "x": "xb", "y": "yb"}, "a": {"kty": "EC", "x": "xa"}},
+    measure="tokens",
+)
+SPEC = ChainSpec(gateway="door", namespace="gateway", access=ACCESS)
+OPEN = dataclasses.replace(SPEC, access=None)
+SECURE = dataclasses.replace(SPEC, tls=True)
 LIMITS = LimitsSpec(
     namespace="gateway",
     measure="tokens",
@@ -26,15 +33,13 @@ LIMITS = LimitsSpec(
     image="docker.io/envoyproxy/ratelimit:17b1956c",
     store_image="docker.io/valkey/valkey:8.1.3",
 )
-KEYS = KeysSpec(
-    gateway="door",
-    namespace="gateway",
-    audience="dev/gateway/door",
-    public_keys={"b": {"kty": "EC", "crv": "P-256", "x": "xb", "y": "yb"}, "a": {"kty": "EC", "x": "xa"}},
-    redirects=False,
-)
 # Filters of Istio's own proxy build that we may use (istio/proxy, bazel/extension_config), 1.27 to 1.31.
-IN_ISTIOS_BUILD = {"http.lua.v3.Lua", "http.lua.v3.LuaPerRoute", "http.ratelimit.v3.RateLimit"} | {
+IN_ISTIOS_BUILD = {
+    "http.jwt_authn.v3.JwtAuthentication",
+    "http.lua.v3.Lua",
+    "http.lua.v3.LuaPerRoute",
+    "http.ratelimit.v3.RateLimit",
+} | {
     "http.ratelimit.v3.RateLimitPerRoute",
     "network.http_connection_manager.v3.HttpConnectionManager",
     "file.v3.FileAccessLog",
@@ -42,7 +47,7 @@ IN_ISTIOS_BUILD = {"http.lua.v3.Lua", "http.lua.v3.LuaPerRoute", "http.ratelimit
 
 
 def changed(**fields: Any) -> ChainSpec:
-    return dataclasses.replace(SPEC, **fields)
+    return dataclasses.replace(SPEC, access=dataclasses.replace(ACCESS, **fields))
 
 
 def patches(item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -152,10 +157,10 @@ def test_a05_domains_agree() -> None:
 
 
 def test_a06_settings_carry_the_names_of_their_filters() -> None:
-    assert set(per_route()) == {name for name, _, _ in filters(SPEC)}
+    assert set(per_route()) == {name for name, _, _ in filters(SPEC)} - {chain.KEYS}
 
 
-@pytest.mark.parametrize("spec", [SPEC, changed(measure=None), changed(tls=True)])
+@pytest.mark.parametrize("spec", [SPEC, OPEN, SECURE])
 def test_a07_only_what_istios_proxy_is_built_with(spec: ChainSpec) -> None:
     found = [*types(chain.chain(spec)), *types(chain.tables(spec, "program"))]
     assert {name.split("extensions.")[1].split(".", 1)[1] for name in found} <= IN_ISTIOS_BUILD
@@ -163,15 +168,15 @@ def test_a07_only_what_istios_proxy_is_built_with(spec: ChainSpec) -> None:
 
 def test_a08_the_program_knows_the_key_and_the_limit_the_program() -> None:
     assert filters(SPEC) == [
-        (chain.PROGRAM, "INSERT_AFTER", "envoy.filters.http.jwt_authn"),
+        (chain.KEYS, "INSERT_FIRST", None),
+        (chain.PROGRAM, "INSERT_AFTER", chain.KEYS),
         (chain.LIMIT, "INSERT_AFTER", "envoy.filters.http.rbac"),
     ]
 
 
 def test_a08_without_access_there_is_no_anchor_and_no_limit() -> None:
-    spec = changed(measure=None)
-    assert filters(spec) == [(chain.PROGRAM, "INSERT_FIRST", None)]
-    assert set(per_route(spec)) == {chain.PROGRAM}
+    assert filters(OPEN) == [(chain.PROGRAM, "INSERT_FIRST", None)]
+    assert set(per_route(OPEN)) == {chain.PROGRAM}
 
 
 def test_a09_the_image_counts_per_descriptor() -> None:
@@ -268,7 +273,7 @@ def test_the_access_log_has_no_room_for_bodies_queries_or_keys() -> None:
 
 
 def test_on_https_the_plain_listener_neither_answers_nor_counts() -> None:
-    secure, plain = patches(chain.tables(changed(tls=True), "program"))
+    secure, plain = patches(chain.tables(SECURE, "program"))
     assert secure["match"]["routeConfiguration"] == {"portNumber": 443}
     assert plain["match"]["routeConfiguration"] == {"portNumber": 80}
     (program,) = plain["patch"]["value"]["typed_per_filter_config"].values()
@@ -279,28 +284,27 @@ def test_on_https_the_plain_listener_neither_answers_nor_counts() -> None:
 
 
 def test_keys_come_in_the_header_under_both_names_and_go_no_further() -> None:
-    (rule,) = access.request_authentication(KEYS)["spec"]["jwtRules"]
-    assert [h["prefix"] for h in rule["fromHeaders"]] == ["APIKEY ", "Bearer "]
-    assert {h["name"] for h in rule["fromHeaders"]} == {"Authorization"}
-    assert rule["forwardOriginalToken"] is False
-    assert rule["audiences"] == ["dev/gateway/door"]
+    (provider,) = access.verification(ACCESS)["providers"].values()
+    assert [h["value_prefix"] for h in provider["from_headers"]] == ["APIKEY ", "Bearer "]
+    assert {h["name"] for h in provider["from_headers"]} == {"Authorization"}
+    assert not provider["forward"] and "from_params" not in provider
+    assert provider["audiences"] == ["dev/gateway/door"]
 
 
 def test_every_public_key_is_named_and_bound_to_its_algorithm() -> None:
-    (rule,) = access.request_authentication(KEYS)["spec"]["jwtRules"]
-    keys = json.loads(rule["jwks"])["keys"]
+    (provider,) = access.verification(ACCESS)["providers"].values()
+    keys = json.loads(provider["local_jwks"]["inline_string"])["keys"]
     assert [(k["kid"], k["alg"], k["use"]) for k in keys] == [("a", "ES256", "sig"), ("b", "ES256", "sig")]
 
 
 def test_the_policy_lets_nobody_in_without_a_key_of_ours() -> None:
-    assert access.authorization_policy(KEYS)["spec"]["rules"] == [
-        {"from": [{"source": {"requestPrincipals": ["llm-platform/*"]}}]}
-    ]
-    assert access.authorization_policy(KEYS)["spec"]["action"] == "ALLOW"
+    spec = access.authorization_policy("door", "gateway", redirects=False)["spec"]
+    assert spec["rules"] == [{"from": [{"source": {"requestPrincipals": ["llm-platform/*"]}}]}]
+    assert spec["action"] == "ALLOW"
 
 
 def test_clients_without_a_key_may_be_sent_to_https() -> None:
-    rules = access.authorization_policy(dataclasses.replace(KEYS, redirects=True))["spec"]["rules"]
+    rules = access.authorization_policy("door", "gateway", redirects=True)["spec"]["rules"]
     assert rules[1:] == [{"to": [{"operation": {"ports": ["80"]}}]}]
 
 

@@ -256,9 +256,12 @@ class Chain:
 
     def lua_errors(self) -> int:
         """Defects of the request program that Envoy saw, over all gateways."""
-        every = [self.plane.stats(index, r"\.lua\.llmp\.") for index in range(self.plane.count)]
-        assert any(name.endswith(".lua.llmp.executions") for found in every for name in found)
-        return int(sum(v for found in every for k, v in found.items() if k.endswith(".lua.llmp.errors")))
+        assert self.counted(r"\.lua\.llmp\.executions$")
+        return self.counted(r"\.lua\.llmp\.errors$")
+
+    def counted(self, pattern: str) -> int:
+        """The sum of Envoy's counters whose names hold the pattern, over all gateways."""
+        return int(sum(sum(self.plane.stats(n, pattern).values()) for n in range(self.plane.count)))
 
     def await_limits(self, status: int) -> None:
         """Wait until somebody without a budget is refused for it on every gateway, or answered in shadow mode."""

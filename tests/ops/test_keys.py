@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from components.serving.manifests.access import KeysSpec, audience, request_authentication
+from components.serving.manifests.access import AccessSpec, audience
+from components.serving.manifests.chain import ChainSpec, chain
 from ops import cli
 from ops.keys import keyring, ledger, tokens
 from ops.keys.ledger import Ledger
@@ -86,17 +87,13 @@ class Desk:
 
     def deploy(self, *kinds: str) -> None:
         """Let the state hold what an `up` would have made of the configuration."""
-        spec = KeysSpec(
-            gateway="g", namespace="n", audience="a", public_keys=self.access["publicKeys"], redirects=False
-        )
-        policy = {
-            "urn": f"urn:pulumi:{STACK}::{PROJECT}::kubernetes:security.istio.io/v1:RequestAuthentication::keys",
-            "type": "kubernetes:security.istio.io/v1:RequestAuthentication",
-            "inputs": request_authentication(spec),
+        access = AccessSpec(audience="a", public_keys=self.access["publicKeys"], measure="tokens")
+        filters = chain(ChainSpec(gateway="g", namespace="n", access=access))
+        made = {"type": TABLES_URN.split("::")[2]}
+        found = {
+            "filters": {**made, "urn": TABLES_URN.replace("-tables", "-filters"), "inputs": filters},
+            "tables": {**made, "urn": TABLES_URN, "inputs": {}},
         }
-        tables = {"urn": TABLES_URN, "type": TABLES_URN.split("::")[2], "inputs": {}}
-        chain = {**tables, "urn": TABLES_URN.replace("-tables", "-filters")}
-        found = {"policy": policy, "tables": tables, "chain": chain}
         resources = [found[kind] for kind in kinds or found]
         (self.home / "state.json").write_text(
             json.dumps({"version": 3, "deployment": {"resources": resources}})
@@ -501,7 +498,7 @@ def test_where_the_cli_cannot_run_the_program_another_command_brings_it_up(
     assert "`/nowhere/up --target" in ready.refused("revoke", issued[0])
 
 
-@pytest.mark.parametrize(("deployed", "code"), [((), cli.DONE), (("chain", "policy"), cli.UNDECIDED)])
+@pytest.mark.parametrize(("deployed", "code"), [((), cli.DONE), (("filters",), cli.UNDECIDED)])
 def test_without_tables_in_the_state_the_whole_up_is_asked_for(ready, issued, deployed, code):
     ready.deploy(*deployed) if deployed else (ready.home / "state.json").write_text('{"deployment": {}}')
     found, _, err = ready.run("revoke", issued[0])

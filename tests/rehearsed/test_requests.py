@@ -952,7 +952,7 @@ def test_changing_the_signing_key_under_load_refuses_no_valid_key(served: Stack)
             outcome = served.run("up")
             assert outcome.status == 0, outcome.output
             assert resource_types(outcome.steps) == {
-                "kubernetes:security.istio.io/v1:RequestAuthentication": "update"
+                "kubernetes:networking.istio.io/v1alpha3:EnvoyFilter": "update"
             }
             eventually(lambda: ask(new).error == SERVED, "the new key is known")
             load.next(20)

@@ -1,8 +1,8 @@
 """What a request passes on its way through Istio's gateway. Pure.
 
-    jwt_authn -> request program -> RBAC -> token limit -> endpoint picker -> router
+    keys -> request program -> RBAC -> token limit -> endpoint picker -> router
 
-in the order that istiod 1.31 was seen to make of these objects (the same anchors since 1.25). Two
+Keys and program are put first; RBAC is what istiod makes of the AuthorizationPolicy, the same anchor since 1.25. Two
 EnvoyFilters: the chain, which hardly ever changes and whose change drains the listener, and the tables,
 which travel with the routes and change with every tenant or revoked key without touching a connection.
 """
@@ -10,16 +10,17 @@ which travel with the routes and change with every tenant or revoked key without
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
-from components.serving.manifests import token_limits
+from components.serving.manifests import access, token_limits
+from components.serving.manifests.access import AccessSpec, Measure
 from components.serving.manifests.gateway import PLAIN_PORT, TLS_PORT
 from components.serving.manifests.lua import CLOSED
 
 API = "networking.istio.io/v1alpha3"
-PROGRAM, LIMIT = "llmp.requests", "llmp.limit"
+KEYS, PROGRAM, LIMIT = "llmp.keys", "llmp.requests", "llmp.limit"
 METADATA = "llmp"
 HCM = "envoy.filters.network.http_connection_manager"
 TYPES = "type.googleapis.com/envoy.extensions.filters"
@@ -35,23 +36,24 @@ LIMIT_TIMEOUT = "0.25s"
 # After Istio's own and before nobody's: priorities above zero are applied last (EnvoyFilter.priority).
 PRIORITY = 20
 
-Measure = Literal["tokens", "requests"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ChainSpec:
     """The chain of one gateway.
 
-    `measure` is what tenants' budgets count, None without access. `fail_open` lets requests
-    pass uncounted while the limits cannot be checked. `tls` says whether the
+    Without `access` anybody may ask, and nothing is counted. `tls` says whether the
     gateway's plain listener only redirects.
     """
 
     gateway: str
     namespace: str
-    measure: Measure | None
-    fail_open: bool = False
+    access: AccessSpec | None
     tls: bool = False
+
+    @property
+    def measure(self) -> Measure | None:
+        """What budgets count; None without access."""
+        return self.access.measure if self.access else None
 
 
 @dataclass(frozen=True)
@@ -115,20 +117,29 @@ ACCESS_LOG = {
 
 def chain(spec: ChainSpec) -> Manifest:
     """The filters, the shape of refusals, the access log and the room for prompts."""
-    keyed = spec.measure is not None
-    program = {"name": PROGRAM, "typed_config": _lua(default_source_code={"inline_string": CLOSED})}
-    patches = [_insert(program, "INSERT_AFTER" if keyed else "INSERT_FIRST", "jwt_authn" if keyed else None)]
-    if keyed:
-        patches.append(_insert({"name": LIMIT, "typed_config": _limit(spec)}, "INSERT_AFTER", "rbac"))
     return _envoy_filter(
         spec,
         "chain",
         [
-            *patches,
+            *_filters(spec),
             _patch("NETWORK_FILTER", _on_hcm(), {"typed_config": _connection(spec)}),
             _patch("LISTENER", {}, _socket()),
         ],
     )
+
+
+def _filters(spec: ChainSpec) -> list[dict[str, Any]]:
+    program = {"name": PROGRAM, "typed_config": _lua(default_source_code={"inline_string": CLOSED})}
+    if spec.access is None:
+        return [_insert(program, "INSERT_FIRST")]
+    verification = access.verification(spec.access)
+    keys = {"name": KEYS, "typed_config": _typed("http.jwt_authn.v3.JwtAuthentication", **verification)}
+    limit = {"name": LIMIT, "typed_config": _limit(spec, spec.access)}
+    return [
+        _insert(keys, "INSERT_FIRST"),
+        _insert(program, "INSERT_AFTER", KEYS),
+        _insert(limit, "INSERT_AFTER", "envoy.filters.http.rbac"),
+    ]
 
 
 def tables(spec: ChainSpec, source: str) -> Manifest:
@@ -170,17 +181,17 @@ def rates(measure: Measure) -> list[dict[str, Any]]:
     return [check, charge] if measure == "tokens" else [check]
 
 
-def _limit(spec: ChainSpec) -> dict[str, Any]:
+def _limit(spec: ChainSpec, counted: AccessSpec) -> dict[str, Any]:
     host = naming.host(token_limits.NAME, spec.namespace)
     cluster = f"outbound|{token_limits.GRPC_PORT}||{host}"
-    retry = {"key": "retry-after", "value": f"%RESP({token_limits.header(spec.measure, 'reset')})%"}
+    retry = {"key": "retry-after", "value": f"%RESP({token_limits.header(counted.measure, 'reset')})%"}
     return _typed(
         "http.ratelimit.v3.RateLimit",
         domain=token_limits.DOMAIN,
         stat_prefix="llmp",
         # Envoy's default of 20 ms would refuse under load.
         timeout=LIMIT_TIMEOUT,
-        failure_mode_deny=not spec.fail_open,
+        failure_mode_deny=not counted.fail_open,
         status_on_error={"code": "ServiceUnavailable"},
         disable_x_envoy_ratelimited_header=True,
         response_headers_to_add=[{"header": retry, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
@@ -263,14 +274,14 @@ def _typed(kind: str, **fields: Any) -> dict[str, Any]:
     return {"@type": f"{TYPES}.{kind}", **fields}
 
 
-def _insert(value: dict[str, Any], operation: str, anchor: str | None) -> dict[str, Any]:
+def _insert(value: dict[str, Any], operation: str, anchor: str | None = None) -> dict[str, Any]:
     return _patch("HTTP_FILTER", _on_hcm(anchor), value, operation)
 
 
 def _on_hcm(sub_filter: str | None = None) -> dict[str, Any]:
     filter_: dict[str, Any] = {"name": HCM}
     if sub_filter:
-        filter_["subFilter"] = {"name": f"envoy.filters.http.{sub_filter}"}
+        filter_["subFilter"] = {"name": sub_filter}
     return {"listener": {"filterChain": {"filter": filter_}}}
 
 

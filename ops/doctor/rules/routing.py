@@ -46,7 +46,6 @@ LINK_OF = {
     "HealthCheckPolicy": "health checks",
     "GCPBackendPolicy": "health checks",
     "EnvoyFilter": "gateway",
-    "RequestAuthentication": "gateway",
     "AuthorizationPolicy": "gateway",
     "Gateway": "gateway",
     "Certificate": "certificate",
