@@ -210,7 +210,7 @@ def test_d54_a_good_key_in_the_wrong_place_is_none(chain: Chain, place: str) -> 
     assert (answer.status, answer.code) == (401, "invalid_api_key")
 
 
-def test_d54_the_seeds_word_and_openais_word_open_the_door(chain: Chain) -> None:
+def test_d54_the_older_word_and_openais_word_open_the_door(chain: Chain) -> None:
     tenant = chain.tenant()
     for number, word in enumerate(("APIKEY", "Bearer"), start=1):
         headers = [("authorization", f"{word} {tenant.key}"), JSON]

@@ -14,8 +14,8 @@ import yaml
 
 from ops import cli
 from ops.errors import OpsError
-from ops.google import Google, GoogleError, credential
-from ops.preflight import google_checks, google_permissions, plans
+from ops.google import Google, GoogleError, base, credential
+from ops.preflight import google_checks, google_facts, google_permissions, plans
 from ops.preflight.google_needs import google_needs
 from ops.preflight.site import Site
 from ops.preflight.verdicts import Finding, State, Verdict, exit_code
@@ -319,6 +319,119 @@ def test_each_wish_is_compared_with_what_there_is(preflight, case):
     assert (found.state, evidence in found.evidence, fix in found.fix) == (state, True, True), found
 
 
+SECRET, PINNED = "projects/my-project/secrets/hf", "projects/my-project/secrets/hf/versions/3"
+THEIRS = "projects/other/secrets/hf"
+SERVICES = [f"{name}.googleapis.com" for name in (*google_api.BOOTSTRAPPED, "secretmanager")]
+NO_LOOK = {"account": {"lacks": ["secretmanager.versions.get"]}}
+NEWER = {"name": SECRET, "version": "4", "text": TOKEN}
+# What the stack refers to; what is kept, the newest version first; settings; state, evidence, fix.
+KEPT: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any], State, str, str]] = {
+    "there": (SECRET, [NEWER], {}, State.PASSED, f"{SECRET} in Google Secret Manager; its value is not read here", ""),
+    "a version": (PINNED, [{**NEWER, "version": "3"}], {}, State.PASSED, "its value is not read here", ""),
+    "no secret": (
+        SECRET, [], {}, State.FAILED, f"there is no {SECRET}/versions/latest in Google Secret Manager",
+        "run: gcloud secrets create hf --project=my-project --data-file=FILE, or",
+    ),
+    "no version": (
+        SECRET, [], {}, State.FAILED, "there is no ",
+        "gcloud secrets versions add hf --project=my-project --data-file=FILE, or correct secrets.hfToken",
+    ),
+    "no first version": (f"{SECRET}/versions/1", [NEWER], {}, State.FAILED, "versions/1 in Google", "gcloud secrets create"),
+    "another version": (
+        PINNED, [NEWER], {}, State.FAILED, f"there is no {PINNED} in Google Secret Manager",
+        "run: gcloud secrets versions list hf --project=my-project, and correct secrets.hfToken",
+    ),
+    "disabled": (
+        SECRET, [{**NEWER, "state": "DISABLED"}], {}, State.FAILED, f"version 4 of {SECRET} in",
+        "run: gcloud secrets versions enable 4 --secret=hf --project=my-project, or name another version in secrets.hf",
+    ),
+    "destroyed": (
+        PINNED, [{**NEWER, "version": "3", "state": "DESTROYED"}], {}, State.FAILED, "is DESTROYED, and cannot be read",
+        "run: gcloud secrets versions add hf --project=my-project --data-file=FILE, and name the new version, or none",
+    ),
+    "may not look": (
+        SECRET, [NEWER], NO_LOOK, State.OPEN, "you lack secretmanager.versions.get", "--print-role preview",
+    ),
+    "API off": (
+        SECRET, [NEWER], {"services": SERVICES[:-1]}, State.OPEN, "secretmanager.googleapis.com is off",
+        "run: gcloud services enable secretmanager.googleapis.com",
+    ),
+    "theirs": (THEIRS, [{**NEWER, "name": THEIRS}], {}, State.PASSED, "nor is it known whether other lets you", ""),
+    "none of theirs": (THEIRS, [NEWER], {}, State.FAILED, f"there is no {THEIRS}/", "gcloud secrets create hf --project=other"),
+    "may not look at theirs": (
+        THEIRS, [], NO_LOOK, State.OPEN, "you lack secretmanager.versions.get",
+        "run: gcloud secrets add-iam-policy-binding hf --project=other --member=WHO --role=roles/secretmanager.viewer",
+    ),
+    "their API off": (
+        THEIRS, [], {"services": SERVICES[:-1]}, State.OPEN, "secretmanager.googleapis.com is off",
+        "run: gcloud services enable secretmanager.googleapis.com --project=other",
+    ),
+}  # fmt: skip
+
+
+def kept(preflight: Preflight, asked: str, entries: list[dict[str, Any]], **settings: Any) -> None:
+    """A stack whose token is in Secret Manager."""
+    preflight.raw["secrets"] = {"hfToken": {"googleSecretManager": asked}}
+    preflight.google(**{"services": SERVICES, "secrets": entries, **settings})
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_a_secret_that_is_kept_elsewhere_must_be_there(preflight, case):
+    asked, entries, settings, state, evidence, fix = KEPT[case]
+    kept(preflight, asked, entries, **settings)
+    (found,) = [v.finding for v in preflight.verdicts() if v.check == "kept secret"]
+    assert (found.state, evidence in found.evidence, fix in found.fix) == (state, True, True), found
+    assert preflight.found("secret: hfToken").evidence.startswith("kept elsewhere")
+
+
+def test_two_secrets_are_looked_for_each_by_itself(preflight):
+    kept(preflight, SECRET, [NEWER])
+    preflight.raw["secrets"]["pullSecret"] = {"googleSecretManager": THEIRS}
+    preflight.set("platform", "imagePullSecret", True)
+    assert preflight.found("kept secret: hfToken").state is State.PASSED
+    assert preflight.found("kept secret: pullSecret").state is State.FAILED
+
+
+def test_the_api_of_a_kept_secret_must_be_on_before_up(preflight):
+    kept(preflight, SECRET, [NEWER], services=SERVICES[:-1])
+    found = preflight.found("APIs before `up`")
+    assert found.state is State.FAILED and found.evidence == "secretmanager must be on before `up`"
+    assert found.fix == "run: gcloud services enable secretmanager.googleapis.com --project=my-project", found
+    kept(preflight, THEIRS, [], services=SERVICES[:-1])
+    assert preflight.found("APIs before `up`").state is State.PASSED
+
+
+@pytest.mark.parametrize("lacking", ["access", "get"])
+def test_the_deployer_needs_the_right_to_a_kept_secret_of_the_own_project_only(preflight, lacking):
+    lacks = {"account": {"lacks": [f"secretmanager.versions.{lacking}"]}}
+    kept(preflight, SECRET, [NEWER], **lacks)
+    found = preflight.found("permissions")
+    assert found.state is State.FAILED
+    assert f"1 of 169 are missing: secretmanager.versions.{lacking}" in found.evidence
+    kept(preflight, THEIRS, [], **lacks)
+    assert preflight.found("permissions").state is State.PASSED
+    del preflight.raw["secrets"]
+    assert preflight.found("permissions").state is State.PASSED
+    assert not [v for v in preflight.verdicts() if v.check == "kept secret"]
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_secret_manager_has_an_address_of_its_own_where_no_variable_gives_one(preflight, monkeypatch, given):
+    asked: list[str] = []
+
+    def answer(self: Google, service: str, path: str) -> dict[str, Any]:
+        asked.append(base(service, self._environ) + path)
+        return {"name": f"{SECRET}/versions/4", "state": "ENABLED"}
+
+    kept(preflight, SECRET, [])
+    variable = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
+    del preflight.environ[variable]
+    preflight.environ.update({} if given is None else {variable: given})
+    monkeypatch.setattr(Google, "get", answer)
+    assert google_facts.secrets(preflight.site()) == {"hfToken": google_facts.SecretVersion("4", "ENABLED")}
+    assert asked == [f"https://secretmanager.googleapis.com/v1/{SECRET}/versions/latest"]
+
+
 def gated(preflight: Preflight, **entry: Any) -> Finding:
     """The verdict on gated weights, with a token."""
     preflight.set("models", "qwen2-5-3b", "gated", True)
@@ -520,20 +633,24 @@ def test_every_resource_that_a_stack_registers_has_its_permissions():
 
 
 def test_the_preview_role_only_reads_and_no_secret():
-    deploy, preview = (set(role(True)) for role in google_permissions.ROLES.values())
+    deploy, preview = (set(role(True, True)) for role in google_permissions.ROLES.values())
     assert preview < deploy
     verbs = {permission.rsplit(".", 1)[1] for permission in preview}
     assert verbs == {"get", "list", "getIamPolicy", "getLogs", "connect", "use"}
     assert not any(permission.startswith("container.secrets") for permission in preview)
     assert "iam.serviceAccounts.actAs" in deploy
+    assert "secretmanager.versions.access" in deploy - preview
+    assert "secretmanager.versions.get" in preview
 
 
-def test_a_role_is_printed_as_gcloud_reads_it_and_nothing_is_asked(preflight, capsys):
+@pytest.mark.parametrize("secret", [None, SECRET, THEIRS])
+def test_a_role_is_printed_as_gcloud_reads_it_and_nothing_is_asked(preflight, capsys, secret):
+    preflight.raw["secrets"] = {"hfToken": {"googleSecretManager": secret}} if secret else {}
     preflight.site()
     command = ["preflight", "--stack", "tpu", "--project", str(preflight.project), "--print-role", "deploy"]
     assert cli.main(command) == cli.DONE
     role = yaml.safe_load(capsys.readouterr().out)
-    assert role["includedPermissions"] == list(google_permissions.deploy(False))
+    assert role["includedPermissions"] == list(google_permissions.deploy(False, secret == SECRET))
     assert role["stage"] == "GA"
 
 

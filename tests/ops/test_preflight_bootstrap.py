@@ -43,6 +43,7 @@ KNOWN: dict[str, frozenset[str]] = {
     "gcloud kms keys add-iam-policy-binding": frozenset(("--keyring", "--location", "--member", "--role")),
     "gcloud iam roles create": frozenset(("--project", "--file")),
     "gcloud iam service-accounts create": frozenset(("--project",)),
+    "gcloud secrets create": frozenset(("--data-file", "--project")),
     "gcloud dns record-sets create": frozenset(("--zone", "--type", "--ttl", "--rrdatas")),
     "pulumi login": frozenset(),
     "pulumi stack init": frozenset(("--secrets-provider",)),

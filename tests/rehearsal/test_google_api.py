@@ -83,6 +83,55 @@ def test_a_question_without_the_permission_is_refused_with_its_name(google, tmp_
     assert refusal.value.details["permission"] == "compute.regions.get"
 
 
+# -- Secret Manager ------------------------------------------------------------------------------------------------
+
+SECRET = f"{PLACE}/secrets/hf"
+KEPT = [
+    {"name": SECRET, "version": "4", "text": "hush", "state": "DISABLED"},
+    {"name": SECRET, "version": "3", "text": "hush"},
+    {"name": f"{PLACE}/secrets/plain", "text": "hush"},
+]
+SECRETS_ON = ["secretmanager.googleapis.com"]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "number", "state"),
+    [
+        ("hf", "latest", "4", "DISABLED"),
+        ("hf", "4", "4", "DISABLED"),
+        ("hf", "3", "3", "ENABLED"),
+        ("plain", "latest", "1", "ENABLED"),
+    ],
+)
+def test_a_version_of_a_secret_is_told_without_its_value(google, tmp_path, name, asked, number, state):
+    settings(tmp_path, services=SECRETS_ON, secrets=KEPT)
+    found = google.get("secretmanager", f"v1/{PLACE}/secrets/{name}/versions/{asked}")
+    assert found["name"] == f"projects/{google_api.NUMBER}/secrets/{name}/versions/{number}"
+    assert found["state"] == state and "hush" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "changed", "code", "reason", "words"),
+    [
+        ("hf/versions/9", {}, 404, "NOT_FOUND", r"^Secret Version \[projects/\d+/secrets/hf/versions/9\] not found"),
+        ("no/versions/latest", {}, 404, "NOT_FOUND", r"^Secret \[projects/\d+/secrets/no\] not found or has no versions"),
+        ("hf/versions/3", {"services": ["compute.googleapis.com"]}, 403, "SERVICE_DISABLED", "secretmanager.googleapis.com"),
+        (
+            "hf/versions/9", {"account": {"lacks": ["secretmanager.*"]}}, 403, "IAM_PERMISSION_DENIED",
+            "'secretmanager.versions.get'",
+        ),
+        ("hf/versions/3:access", {}, 404, "NOT_FOUND", "has no GET .*:access in secretmanager"),
+    ],
+)  # fmt: skip
+def test_a_version_is_refused_as_google_does(google, tmp_path, path, changed, code, reason, words):
+    settings(tmp_path, **{"services": SECRETS_ON, "secrets": KEPT, **changed})
+    with pytest.raises(GoogleError, match=words) as refusal:
+        google.get("secretmanager", f"v1/{PLACE}/secrets/{path}")
+    assert (refusal.value.code, refusal.value.reason) == (code, reason)
+
+
+# -- load balancers ------------------------------------------------------------------------------------------------
+
 SERVICE = {
     "region": "europe-west4",
     "gateway": "llm-gateway/llm-gateway",

@@ -1,4 +1,4 @@
-"""NetworkPolicy semantics, what was wrong with seed 004's four policies, and what our own allow."""
+"""NetworkPolicy semantics, what is wrong with four policies that look right, and what our own allow."""
 
 from __future__ import annotations
 
@@ -332,27 +332,27 @@ def test_d63_the_gateway_cannot_be_gone_around() -> None:
     assert not [who for who in outside if rules.allowed(who, WORKLOAD, 8000)]
 
 
-# -- seed 004: its four policies, written down from what was seen of them --------------------------------------------
+# -- four policies that look right -----------------------------------------------------------------------------------
 
-SEED_HOME = "rhaii-inference"
-SEED_SPACES = [*SPACES, namespace(SEED_HOME), namespace("opendatahub")]
-VLLM = pod("vllm", SEED_HOME, {labels.APP_NAME: "qwen", labels.KSERVE_COMPONENT: "workload"})
-EPP = pod("epp", SEED_HOME, {labels.APP_NAME: "qwen", labels.COMPONENT: labels.KSERVE_PICKER})
-HELPER = pod("helper", SEED_HOME, {"app": "helper"})
+NAIVE_HOME = "inference"
+NAIVE_SPACES = [*SPACES, namespace(NAIVE_HOME), namespace("opendatahub")]
+VLLM = pod("vllm", NAIVE_HOME, {labels.APP_NAME: "qwen", labels.KSERVE_COMPONENT: "workload"})
+EPP = pod("epp", NAIVE_HOME, {labels.APP_NAME: "qwen", labels.COMPONENT: labels.KSERVE_PICKER})
+HELPER = pod("helper", NAIVE_HOME, {"app": "helper"})
 API_SERVER = External("172.16.0.2")
 _VLLM = {"matchLabels": {labels.KSERVE_COMPONENT: "workload"}}
 _EPP = {"matchLabels": {labels.COMPONENT: labels.KSERVE_PICKER}}
 _DNS = {"to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}], "ports": [{"protocol": "UDP", "port": 53}]}  # fmt: skip
-SEED_GATEWAY = policy(
-    SEED_HOME,
+NAIVE_GATEWAY = policy(
+    NAIVE_HOME,
     {"podSelector": _VLLM, "policyTypes": ["Ingress"], "ingress": [
         {"from": [{"namespaceSelector": {"matchLabels": {labels.NAMESPACE_NAME: "opendatahub"}}}], "ports": [{"port": 8000}]},
         {"from": [{"namespaceSelector": {}, "podSelector": {}}], "ports": [{"port": 8000}]},
     ]},
     "allow-gateway-to-vllm",
 )  # fmt: skip
-SEED_EPP = policy(
-    SEED_HOME,
+NAIVE_EPP = policy(
+    NAIVE_HOME,
     {"podSelector": _EPP, "policyTypes": ["Ingress", "Egress"],
      "ingress": [{"from": [{"namespaceSelector": {"matchLabels": {labels.NAMESPACE_NAME: "opendatahub"}}}], "ports": [{"port": 9002}]}],
      "egress": [
@@ -362,48 +362,48 @@ SEED_EPP = policy(
     ]},
     "allow-epp-scheduler",
 )  # fmt: skip
-SEED_ISTIO = policy(
-    SEED_HOME,
+NAIVE_ISTIO = policy(
+    NAIVE_HOME,
     {"policyTypes": ["Ingress", "Egress"],
      "ingress": [{"from": [{"namespaceSelector": {"matchLabels": {labels.NAMESPACE_NAME: "istio-system"}}}]}],
      "egress": [{"to": [{"namespaceSelector": {"matchLabels": {labels.NAMESPACE_NAME: "istio-system"}}}]}]},
     "allow-istio",
 )  # fmt: skip
-SEED_EGRESS = policy(
-    SEED_HOME,
+NAIVE_EGRESS = policy(
+    NAIVE_HOME,
     {"podSelector": _VLLM, "policyTypes": ["Egress"], "egress": [{"ports": [{"port": 443}]}, _DNS]},
     "allow-vllm-egress",
 )
-SEED = Reachability([SEED_GATEWAY, SEED_EPP, SEED_ISTIO, SEED_EGRESS], SEED_SPACES)
+NAIVE = Reachability([NAIVE_GATEWAY, NAIVE_EPP, NAIVE_ISTIO, NAIVE_EGRESS], NAIVE_SPACES)
 
 
-def test_seed_004_let_every_pod_of_the_cluster_use_the_model() -> None:
-    assert [who.name for who in (IMPOSTOR, SIDE, PROMETHEUS, HELPER) if SEED.allowed(who, VLLM, 8000)] == [
+def test_a_rule_for_every_pod_lets_every_pod_of_the_cluster_use_the_model() -> None:
+    assert [who.name for who in (IMPOSTOR, SIDE, PROMETHEUS, HELPER) if NAIVE.allowed(who, VLLM, 8000)] == [
         "impostor", "job", "prometheus-0",
     ]  # fmt: skip
     assert not [who for who in (IMPOSTOR, SIDE) if platform().allowed(who, WORKLOAD, 8000)]
 
 
-def test_seed_004_kept_its_picker_from_the_api_server() -> None:
-    """It selected the API server's pods, which managed clusters do not have."""
-    assert SEED.allowed(EPP, API_SERVER, 443).refused == "Egress"
+def test_a_rule_for_the_api_servers_pods_keeps_the_picker_from_the_api_server() -> None:
+    """Managed clusters do not have such pods."""
+    assert NAIVE.allowed(EPP, API_SERVER, 443).refused == "Egress"
     assert platform().allowed(PICKER, API_SERVER, 443)
 
 
-def test_seed_004_closed_the_whole_namespace_by_a_policy_that_was_to_open_it() -> None:
+def test_an_opening_for_every_pod_closes_the_whole_namespace() -> None:
     """`podSelector: {}` selects every pod, and a selected pod is isolated."""
-    without = Reachability([SEED_GATEWAY, SEED_EPP, SEED_EGRESS], SEED_SPACES)
+    without = Reachability([NAIVE_GATEWAY, NAIVE_EPP, NAIVE_EGRESS], NAIVE_SPACES)
     assert without.allowed(HELPER, INTERNET, 443) and without.allowed(SIDE, HELPER, 80)
-    assert SEED.allowed(HELPER, INTERNET, 443).by == (f"{SEED_HOME}/allow-istio",)
-    assert not SEED.allowed(SIDE, HELPER, 80)
+    assert NAIVE.allowed(HELPER, INTERNET, 443).by == (f"{NAIVE_HOME}/allow-istio",)
+    assert not NAIVE.allowed(SIDE, HELPER, 80)
 
 
-def test_seed_004_resolved_no_long_answers() -> None:
+def test_dns_over_udp_alone_resolves_no_long_answers() -> None:
     """DNS goes on over TCP when an answer does not fit."""
-    assert SEED.allowed(VLLM, DNS, 53, "UDP") and not SEED.allowed(VLLM, DNS, 53, "TCP")
+    assert NAIVE.allowed(VLLM, DNS, 53, "UDP") and not NAIVE.allowed(VLLM, DNS, 53, "TCP")
     assert platform().allowed(WORKLOAD, DNS, 53, "TCP")
 
 
-def test_seed_004_let_the_model_ask_the_metadata_service() -> None:
+def test_a_rule_for_a_port_lets_the_model_ask_the_metadata_service() -> None:
     """A rule without peers is a rule for every address."""
-    assert SEED.allowed(VLLM, METADATA, 443) and not platform().allowed(WORKLOAD, METADATA, 443)
+    assert NAIVE.allowed(VLLM, METADATA, 443) and not platform().allowed(WORKLOAD, METADATA, 443)

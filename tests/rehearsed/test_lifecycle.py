@@ -1,4 +1,4 @@
-"""The life of the dev stack: up, unchanged, changed, broken and mended, shrunk, destroyed.
+"""The life of the dev stack: up, unchanged, changed, broken and mended, destroyed.
 
 The tests of this module run in order on one embedded cluster; each starts from
 where the one before left the stack.
@@ -11,32 +11,10 @@ import yaml
 
 from rehearsal.node import images
 from rehearsal.rehearsal import Rehearsal
-from tests.rehearsed.conftest import MODELS, Stack, conditions, eventually
+from tests.rehearsed.conftest import MODELS, conditions, eventually
+from tests.rehearsed.dev import MODEL, ROLLED, pods, serving, set_model
 
 pytestmark = pytest.mark.rehearsed
-MODEL = "qwen3-0-6b"
-NAMESPACE = "llm-models"
-ROLLED = {MODEL, *(f"{MODEL}-{step}" for step in ("rollout", "ready"))}
-
-
-def pods(stack: Stack) -> list[dict]:
-    """The serving pods of the model."""
-    return stack.kube.list(
-        "v1", "Pod", NAMESPACE, f"app.kubernetes.io/name={MODEL},kserve.io/component=workload"
-    )
-
-
-def serving(stack: Stack) -> set[str]:
-    """The pods that are Ready and stay."""
-    return {
-        p["metadata"]["uid"]
-        for p in pods(stack)
-        if conditions(p).get("Ready") == "True" and not p["metadata"].get("deletionTimestamp")
-    }
-
-
-def set_model(stack: Stack, **fields) -> None:
-    stack.configure(MODELS, lambda models: {**models, MODEL: {**models[MODEL], **fields}})
 
 
 def test_up_ends_with_the_model_ready_by_kserves_own_status(stack):
@@ -86,21 +64,6 @@ def test_a_changed_flag_changes_the_model_and_nothing_else(stack):
     assert any("32" in argument for argument in main["args"])
 
 
-def test_changed_replicas_replace_no_pod(stack):
-    (old,) = {p["metadata"]["uid"] for p in pods(stack)}
-    for replicas in (2, 1):
-        set_model(stack, replicas=replicas)
-        outcome = stack.run("up")
-        assert outcome.status == 0, outcome.output
-        # A pool that gets full gets a program that makes room for rollouts, and loses it with its last spare place.
-        changed = {name for name in outcome.changed() if not name.startswith(f"{MODEL}-room")}
-        assert changed <= ROLLED and MODEL in changed
-        now = eventually(
-            lambda n=replicas: [u for u in serving(stack) if len(serving(stack)) == n], "the replicas"
-        )
-        assert replicas == 1 or old in now
-
-
 def test_an_image_that_never_becomes_ready_fails_within_its_budget_and_keeps_the_old_replica(stack):
     before = serving(stack)
     stack.paths.faults.write_text(
@@ -127,20 +90,6 @@ def test_the_previous_configuration_restores_everything_without_manual_work(stac
     assert outcome.status == 0, outcome.output
     assert stack.ops("status", "--stack", "dev").returncode == 0
     assert stack.run("preview", "--expect-no-changes").status == 0
-
-
-def test_a_removed_model_leaves_no_object_behind(stack):
-    stack.configure(MODELS, lambda models: {})
-    outcome = stack.run("up")
-    assert outcome.status == 0, outcome.output
-    kinds = [
-        ("serving.kserve.io/v1alpha2", "LLMInferenceService"),
-        ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-        ("inference.networking.k8s.io/v1", "InferencePool"),
-        ("apps/v1", "Deployment"),
-    ]
-    left = lambda: [o["metadata"]["name"] for v, k in kinds for o in stack.kube.list(v, k, NAMESPACE)]
-    eventually(lambda: not left(), "the model's objects go")
 
 
 def test_destroy_leaves_nothing_but_the_kept_crds(stack):

@@ -1,4 +1,4 @@
-"""Seed 002's pattern 1: one replica on a TPU machine behind Google's own gateway, from an empty project and back to it.
+"""One replica on a TPU machine behind Google's own gateway, from an empty project and back to it.
 
 The tests of this module run in order on one simulated project; each starts from where the one before left it.
 """

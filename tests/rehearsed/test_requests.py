@@ -83,7 +83,7 @@ GATEWAY_PODS = {labels.GATEWAY_NAME: GATEWAY}
 
 
 def models(committed: Mapping[str, Any]) -> dict[str, Any]:
-    """The two models of seed 004; one of them slow enough for a stream to outlast an `up`."""
+    """Two models; one of them slow enough for a stream to outlast an `up`."""
     resources = next(iter(committed.values()))["resources"]
     common = {"accelerator": "l4", "maxModelLen": 8192, "resources": resources}
     slow = {"REHEARSAL_DECODE_SECONDS": "0.005"}

@@ -131,7 +131,7 @@ def cluster_inputs(network: Made, subnet: Made, **more: Any) -> Properties:
 def pool_inputs(
     cluster: Made, name: str = "v6e", config: Properties | None = None, **more: Any
 ) -> Properties:
-    """As the seed's pool, done right."""
+    """A pool of TPU machines that may have no machine."""
     return {
         "name": name,
         "cluster": cluster.identity,
