@@ -35,6 +35,7 @@ BASES: Mapping[str, str] = {
     "compute": "https://compute.googleapis.com/compute/v1/",
     "container": "https://container.googleapis.com/",
     "oauth2": "https://oauth2.googleapis.com/",
+    "secretmanager": "https://secretmanager.googleapis.com/",
     "serviceusage": "https://serviceusage.googleapis.com/",
     "storage": "https://storage.googleapis.com/storage/v1/",
 }

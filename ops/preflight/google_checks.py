@@ -16,20 +16,43 @@ from ops.preflight.google_facts import (
     Granted,
     Limits,
     Machine,
+    SecretVersion,
 )
 from ops.preflight.google_needs import (
     DEFAULT_POOL_VCPUS,
     FAMILY,
-    FIRST_APIS,
+    LATEST,
     GoogleNeeds,
+    KeptSecret,
 )
-from ops.preflight.verdicts import Check, Finding, advice, failed, passed, unseen
+from ops.preflight.verdicts import Check, Finding, Unknown, advice, failed, passed, unseen
+from stacks.config import StackConfig
 from stacks.config.rules.gke import INFERENCE_POOL
 from stacks.gke import NAME
 
 UNLIMITED = -1
 # Series that count with all others; most of the rest have a metric of their own, the newest a quota per family.
 _SHARED_CPUS = frozenset({"E2", "N1", "F1", "G1"})
+_ADD = "gcloud secrets versions add {secret.name} --project={secret.project} --data-file=FILE"
+# The ways to a version where there is none: the first one comes with its secret, others have numbers of their own.
+_FIRST = (
+    "run: gcloud secrets create {secret.name} --project={secret.project} --data-file=FILE, or, where only its version "
+    f"is missing: {_ADD}, or correct secrets.{{name}}"
+)
+_MAKE: Mapping[str, str] = {LATEST: _FIRST, "1": _FIRST}
+_CHOOSE = (
+    "run: gcloud secrets versions list {secret.name} --project={secret.project}, and correct secrets.{name}"
+)
+# By the state of a version that cannot be read.
+_REVIVE: Mapping[str, str] = {
+    "DISABLED": "run: gcloud secrets versions enable {number} --secret={secret.name} --project={secret.project}, or "
+    "name another version in secrets.{name}",
+    "DESTROYED": f"run: {_ADD}, and name the new version, or none, in secrets.{{name}}",
+}
+_ALLOW = (
+    "run: gcloud secrets add-iam-policy-binding {secret.name} --project={secret.project} --member=WHO "
+    "--role=roles/secretmanager.secretAccessor"
+)
 _DAYS = "Google answers within minutes for small numbers, and in days for TPUs"
 
 
@@ -72,12 +95,12 @@ def billing(needs: GoogleNeeds, found: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def first_apis(needs: GoogleNeeds, on: frozenset[str]) -> Iterator[Finding]:
-    """Those that are asked whether others may be switched on."""
-    off = [api for api in FIRST_APIS if api not in on]
+    """Those whose answers `up` needs before it has switched others on."""
+    off = [api for api in needs.first_apis if api not in on]
     if off:
         yield failed(f"{_listed(off)} must be on before `up`", _enable(off, needs.project))
     else:
-        yield passed(_listed(FIRST_APIS))
+        yield passed(_listed(needs.first_apis))
 
 
 def apis(needs: GoogleNeeds, on: frozenset[str], granted: Granted) -> Iterator[Finding]:
@@ -380,6 +403,35 @@ def _shared(needs: GoogleNeeds, subnets: Iterable[Mapping[str, Any]]) -> Finding
     return passed(f"{found[0]['ipCidrRange']}, active", name)
 
 
+def secrets(
+    config: StackConfig, needs: GoogleNeeds, found: Mapping[str, SecretVersion | Unknown | None]
+) -> Iterator[Finding]:
+    """Those of Secret Manager; their values are read by `up` alone."""
+    given = config.secrets.given()
+    for name, version in found.items():
+        yield _kept(name, str(given[name]), needs.secrets[name], version)
+
+
+def _kept(name: str, source: str, secret: KeptSecret, version: SecretVersion | Unknown | None) -> Finding:
+    if isinstance(version, Unknown):
+        return unseen(version.reason, version.fix, name)
+    if version is None:
+        fix = _MAKE.get(secret.version, _CHOOSE)
+        return failed(
+            f"there is no {secret.path} in Google Secret Manager", fix.format(secret=secret, name=name), name
+        )
+    if version.state != "ENABLED":
+        fix = _REVIVE.get(version.state, _CHOOSE)
+        return failed(
+            f"version {version.number} of {source} is {version.state}, and cannot be read",
+            fix.format(secret=secret, name=name, number=version.number),
+            name,
+        )
+    if not version.readable:
+        return failed(f"you may not read {source}, which `up` does", _ALLOW.format(secret=secret), name)
+    return passed(f"{source}; its value is not read here", name)
+
+
 def _listed(items: Iterable[str], most: int = 8) -> str:
     words = list(items)
     rest = f" and {len(words) - most} more" if len(words) > most else ""
@@ -401,4 +453,5 @@ CHECKS = (
     Check("reservation", ("needs", "reservations"), reservations),
     Check("GKE version", ("needs", "releases"), release),
     Check("address ranges", ("needs", "subnets"), ranges),
+    Check("kept secret", ("config", "needs", "kept_secrets"), secrets),
 )

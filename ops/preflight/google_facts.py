@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.google import Google, GoogleError
 from ops.preflight import google_permissions
-from ops.preflight.google_needs import google_needs
-from ops.preflight.site import Site
-from ops.preflight.verdicts import Collector
+from ops.preflight.google_needs import SECRET_API, KeptSecret, google_needs
+from ops.preflight.site import Site, explain
+from ops.preflight.verdicts import Collector, Unknown
 
 TPU_QUOTA = "TPUS-PER-TPU-FAMILY-per-project-region"
 CHEAP_TPU_QUOTA = "PREEMPTIBLE-TPU-V6E-per-project-region"
 # Google takes no more in one question.
 _PERMISSIONS_AT_ONCE = 100
+_READ_SECRET = "secretmanager.versions.access"
+_OFF = ("SERVICE_DISABLED", "accessNotConfigured")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ class Granted:
 
     held: frozenset[str]
     unknown: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SecretVersion:
+    """A version of a secret: its number, and Google's word for its state: ENABLED, DISABLED or DESTROYED.
+
+    `readable` says whether the caller has the right to read its value.
+    """
+
+    number: str
+    state: str
+    readable: bool
 
 
 Limits = Mapping[str, tuple[float, float]]
@@ -94,7 +108,7 @@ def first_apis(site: Site) -> frozenset[str]:
     try:
         return apis(site)
     except GoogleError as error:
-        if error.reason in ("SERVICE_DISABLED", "accessNotConfigured"):
+        if error.reason in _OFF:
             return frozenset()
         raise
 
@@ -198,6 +212,43 @@ def subnets(site: Site) -> tuple[Mapping[str, Any], ...]:
     return tuple(subnet for _, scope in found for subnet in scope.get("subnetworks") or ())
 
 
+def secrets(site: Site) -> Mapping[str, SecretVersion | Unknown | None]:
+    """The versions of Secret Manager that the stack refers to; None where there is none. Their values are not read.
+
+    Unknown where another project does not let the caller look; GoogleError where the cluster's own does not.
+    """
+    return {name: _version(site, secret) for name, secret in google_needs(site.config).secrets.items()}
+
+
+def _version(site: Site, secret: KeptSecret) -> SecretVersion | Unknown | None:
+    try:
+        found = site.google.get(SECRET_API, f"v1/{secret.path}")
+        # Of the secret, not of the project: a right may be given for one secret alone.
+        question = f"v1/{secret.resource}:testIamPermissions"
+        held = site.google.post(SECRET_API, question, {"permissions": [_READ_SECRET]}).get("permissions", ())
+    except GoogleError as error:
+        if error.code == 404:
+            return None
+        if error.code == 403 and secret.project != site.google.project:
+            return _hidden(secret, error)
+        raise
+    return SecretVersion(
+        str(found["name"]).rpartition("/")[2], str(found.get("state", "")), _READ_SECRET in held
+    )
+
+
+def _hidden(secret: KeptSecret, error: GoogleError) -> Unknown:
+    """The roles that this command prints are of the cluster's project, so they would not help."""
+    found, project = explain(error), f"--project={secret.project}"
+    if error.reason in _OFF:
+        return replace(found, fix=f"{found.fix} {project}")
+    return replace(
+        found,
+        fix=f"run: gcloud secrets add-iam-policy-binding {secret.name} {project} --member=WHO "
+        "--role=roles/secretmanager.viewer, or correct the reference: what is not there is refused alike",
+    )
+
+
 COLLECTORS: Mapping[str, Collector] = {
     "needs": lambda site: google_needs(site.config),
     "deployer": lambda site: google_permissions.deploy(site.config.gateway.kind == "gke"),
@@ -213,4 +264,5 @@ COLLECTORS: Mapping[str, Collector] = {
     "reservations": reservations,
     "releases": releases,
     "subnets": subnets,
+    "kept_secrets": secrets,
 }

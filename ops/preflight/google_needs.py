@@ -14,6 +14,9 @@ from stacks.gke import gke_cluster_args
 
 # Their answers decide whether anything else can be asked or switched on.
 FIRST_APIS = ("cloudresourcemanager", "serviceusage")
+# `up` switches it on for GKE, and does not wait for that before it reads the secrets that the stack refers to.
+SECRET_API = "secretmanager"
+LATEST = "latest"
 # Spot and flex-start spend a quota of their own first (clouds.md 1.4, read 2026-11).
 CHEAP = frozenset({"spot", "flex-start"})
 FAMILY = "CT6E"
@@ -23,12 +26,37 @@ DEFAULT_POOL_VCPUS, DEFAULT_POOL_DISK_GIB = 2, 100
 CLUSTER_FIREWALLS = 5
 
 
+@dataclass(frozen=True)
+class KeptSecret:
+    """A secret of Secret Manager that the stack refers to; its project need not be the cluster's."""
+
+    project: str
+    name: str
+    version: str = LATEST
+
+    @classmethod
+    def of(cls, reference: str) -> KeptSecret:
+        """By `projects/P/secrets/S`, or with `/versions/V`."""
+        return cls(*reference.split("/")[1::2])
+
+    @property
+    def resource(self) -> str:
+        """The secret, as the API has it."""
+        return f"projects/{self.project}/secrets/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """The version, as the API has it."""
+        return f"{self.resource}/versions/{self.version}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GoogleNeeds:
     """`machines` are (zone, machine type) by pool, `system` the system pool's type and most machines.
 
     `chips` are (dear, cheap): TPU chips at the largest, of on-demand and reserved machines, and of the others.
-    `subnets` are ranges by what they are for. `addresses`, `firewalls` and so on are numbers of things.
+    `subnets` are ranges by what they are for. `addresses`, `firewalls` and so on are numbers of things. `secrets` are
+    those that are kept in Secret Manager, by what the configuration calls them.
     """
 
     project: str
@@ -51,6 +79,17 @@ class GoogleNeeds:
     secrets_key: str | None = None
     host: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, KeptSecret] = field(default_factory=dict)
+
+    @property
+    def own_secrets(self) -> bool:
+        """Whether one is kept in the cluster's project, whose APIs and permissions can be asked."""
+        return any(secret.project == self.project for secret in self.secrets.values())
+
+    @property
+    def first_apis(self) -> tuple[str, ...]:
+        """Those that must be on before `up`."""
+        return (*FIRST_APIS, *((SECRET_API,) if self.own_secrets else ()))
 
 
 def google_needs(config: StackConfig) -> GoogleNeeds:
@@ -88,7 +127,13 @@ def google_needs(config: StackConfig) -> GoogleNeeds:
         ),
         secrets_key=args.secrets_key,
         host=config.gateway.host,
+        secrets=_secrets(config),
     )
+
+
+def _secrets(config: StackConfig) -> dict[str, KeptSecret]:
+    referred = {name: source.google_secret_manager for name, source in config.secrets.given().items()}
+    return {name: KeptSecret.of(secret) for name, secret in sorted(referred.items()) if secret}
 
 
 def _pools(args: GkeTpuClusterArgs) -> Iterator[tuple[str, TpuPoolArgs]]:

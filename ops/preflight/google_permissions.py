@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ops.preflight.google_needs import google_needs
 from ops.preflight.site import Site
 
 _CRUD = ("create", "delete", "get", "update")
@@ -101,18 +102,23 @@ READING = (".get", ".list", ".getIamPolicy", ".getLogs", ".connect", ".use")
 
 # What the gateway's health tells, where it is Google's: `ops verify` and `ops doctor` ask.
 GATEWAY = _of("compute.backendServices", ("get", "list"))
+# Of secrets that are kept in the project: `up` reads the value, this command looks whether there is one.
+KEPT_SECRETS = _of("secretmanager.versions", ("access", "get"))
 
 
-def deploy(google_gateway: bool) -> tuple[str, ...]:
-    """What `up` and `destroy` need in the project."""
-    rows = [*BY_TYPE.values(), IN_CLUSTER, ASKED, GATEWAY if google_gateway else ()]
+def deploy(google_gateway: bool, own_secrets: bool = False) -> tuple[str, ...]:
+    """What `up` and `destroy` need in the project, which `own_secrets` says keeps secrets of the stack."""
+    more = [*(GATEWAY if google_gateway else ()), *(KEPT_SECRETS if own_secrets else ())]
+    rows = [*BY_TYPE.values(), IN_CLUSTER, ASKED, more]
     return tuple(sorted({permission for row in rows for permission in row}))
 
 
-def preview(google_gateway: bool) -> tuple[str, ...]:
+def preview(google_gateway: bool, own_secrets: bool = False) -> tuple[str, ...]:
     """What a preview and this command need: only to read. The values of Secrets are not read."""
     return tuple(
-        p for p in deploy(google_gateway) if p.endswith(READING) and not p.startswith("container.secrets")
+        p
+        for p in deploy(google_gateway, own_secrets)
+        if p.endswith(READING) and not p.startswith("container.secrets")
     )
 
 
@@ -122,15 +128,16 @@ _TITLES = {"deploy": "LLM platform deployer", "preview": "LLM platform preview"}
 
 def role(name: str, site: Site) -> str:
     """The role of a stack, as `gcloud iam roles create --file` takes it."""
-    return role_file(name, site.config.gateway.kind == "gke")
+    needs = google_needs(site.config)
+    return role_file(name, needs.google_gateway, needs.own_secrets)
 
 
-def role_file(name: str, google_gateway: bool) -> str:
+def role_file(name: str, google_gateway: bool, own_secrets: bool = False) -> str:
     """A custom role as `gcloud iam roles create --file` takes it."""
     content: dict[str, Any] = {
         "title": _TITLES[name],
         "description": f"Made by `python -m ops preflight --print-role {name}`.",
         "stage": "GA",
-        "includedPermissions": list(ROLES[name](google_gateway)),
+        "includedPermissions": list(ROLES[name](google_gateway, own_secrets)),
     }
     return yaml.safe_dump(content, sort_keys=False)

@@ -17,6 +17,7 @@ that page on, the caller an owner. `account` in the settings changes that:
       reservations: [{name: r1, zone: europe-west4-a, status: READY, count: 2}]
       buckets: [{name: state, versioning: true, uniform: true, private: true}]
 
+Of the secrets in the settings it tells the versions, not the values; a `state` there is DISABLED or DESTROYED.
 What it does not know it refuses by name. It only reads.
 """
 
@@ -38,7 +39,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ops.google import OVERRIDE
-from rehearsal.cloud import machines, releases, web
+from rehearsal.cloud import google_secrets, machines, releases, web
 from rehearsal.cloud.pools import CHIPS, PREEMPTIBLE_CHIPS, all_pools
 from rehearsal.cloud.project import SERVICE, Project, State
 from rehearsal.cloud.settings import PLENTY, Settings
@@ -72,7 +73,7 @@ REGIONAL = (
 _VERSIONS = {"compute": "compute/v1/", "storage": "storage/v1/"}
 _SERVICES = (
     "cloudbilling", "cloudkms", "cloudquotas", "cloudresourcemanager", "compute", "container", "oauth2",
-    "serviceusage", "storage",
+    "secretmanager", "serviceusage", "storage",
 )  # fmt: skip
 _ADDRESS = "api.json"
 
@@ -331,6 +332,21 @@ def _bucket(question: Question) -> Any:
     raise Refused(404, "The specified bucket does not exist.")
 
 
+def _secret_version(question: Question) -> Any:
+    question.require("secretmanager.versions.get")
+    secret, asked = question.match["secret"], question.match["version"]
+    found = google_secrets.version(question.settings, f"projects/{question.project}/secrets/{secret}", asked)
+    # Google answers with the project's number, whatever it was asked by.
+    name = f"projects/{NUMBER}/secrets/{secret}"
+    if found is None:
+        raise Refused(404, google_secrets.not_found(name, asked))
+    return {
+        "name": f"{name}/versions/{found.number}",
+        "createTime": "2026-01-01T00:00:00Z",
+        "state": found.state,
+    }
+
+
 _P = "(?P<project>[^/:]+)"
 _PLACE = f"projects/{_P}"
 _REGION = f"{_PLACE}/regions/(?P<region>[^/]+)"
@@ -355,6 +371,11 @@ ROUTES: tuple[Route, ...] = (
     ("compute", "GET", f"{_REGION}/backendServices", _backend_services),
     ("compute", "POST", f"{_REGION}/backendServices/(?P<name>[^/]+)/getHealth", _health),
     ("container", "GET", f"v1/{_PLACE}/locations/(?P<zone>[^/]+)/serverConfig", _server_config),
+    ("secretmanager", "POST", f"v1/{_PLACE}/secrets/(?P<secret>[^/:]+):testIamPermissions", _test_permissions),
+    (
+        "secretmanager", "GET",
+        f"v1/{_PLACE}/secrets/(?P<secret>[^/:]+)/versions/(?P<version>[0-9]+|latest)", _secret_version,
+    ),
     ("storage", "GET", "b/(?P<name>[^/]+)", _bucket),
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ lifted while a program runs:
     autoscaler: {idleSeconds: 15, nodeSeconds: 0, backoffSeconds: 5}
     certificates:                         # of Certificate Manager, which somebody else has made
     - {name: llm, region: europe-west4, domains: [llm.example.com]}
-    secrets:                              # of the clouds' stores; a region is Amazon's, a version Google's
+    secrets:                              # of the clouds' stores; a region is Amazon's, version and state Google's
     - {name: prod/hf-token, region: us-east-1, text: hf_example}
     gatewayClasses: 1                     # seconds from a cluster's start until Google's GatewayClasses are there
     account: {lacks: ["container.*"]}     # the caller and the project, for the REST API: rehearsal/cloud/google_api.py
@@ -148,10 +148,9 @@ class Settings:
         found = next(self._matching("certificates", name=name, region=region), None)
         return None if found is None else tuple(found.get("domains") or ())
 
-    def secret(self, name: str, **where: str) -> str | None:
-        """The text of a secret that somebody keeps in a store of the cloud; None where there is none."""
-        found = next(self._matching("secrets", name=name, **where), None)
-        return None if found is None else str(found.get("text", ""))
+    def secret(self, name: str, **where: str) -> Mapping[str, Any] | None:
+        """A secret that somebody keeps in a store of the cloud, with its `text`; None where there is none."""
+        return next(self._matching("secrets", name=name, **where), None)
 
     @property
     def account(self) -> Mapping[str, Any]:

@@ -90,6 +90,12 @@ def test_googles_refusal_is_its_apis(google: Google) -> None:
         ask(google, GCP, secret="hf", project=PROJECT, version="9")
 
 
+def test_a_version_that_is_disabled_is_not_read(google: Google) -> None:
+    google.set(secrets=[{"name": NAME, "version": "4", "text": "hush", "state": "DISABLED"}])
+    with pytest.raises(Refusal, match=r"Error 400: Secret Version \[.*/versions/4\] is in DISABLED state"):
+        ask(google, GCP, secret="hf", project=PROJECT)
+
+
 def test_a_function_that_is_not_simulated_is_refused_by_name(amazon: Amazon) -> None:
     with pytest.raises(Refusal, match="the function aws:index/getRegion:getRegion is not simulated"):
         ask(amazon, "aws:index/getRegion:getRegion")

@@ -27,8 +27,8 @@ def _region(question: Question) -> str:
 
 def _version(question: Question) -> Properties:
     asked, region = str(question.arguments.get("secretId") or ""), _region(question)
-    text = question.settings.secret(_name(question), region=region)
-    if text is None or is_elsewhere(asked, region):
+    kept = question.settings.secret(_name(question), region=region)
+    if kept is None or is_elsewhere(asked, region):
         raise Refusal("couldn't find resource")
     identity = hashlib.sha256(f"{region} {_name(question)}".encode()).hexdigest()
     account = question.defaults.account
@@ -40,7 +40,7 @@ def _version(question: Question) -> Properties:
         "secretArn": arn,
         "secretId": asked,
         "region": region,
-        "secretString": Secret(text),
+        "secretString": Secret(str(kept.get("text", ""))),
         "secretBinary": Secret(""),
         "versionId": identity[:32],
         "versionStage": stage,

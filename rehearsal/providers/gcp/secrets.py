@@ -1,15 +1,17 @@
 """Reading of Secret Manager; the secrets themselves are in the settings, as somebody else has made them.
 
-The sentence is that of terraform-provider-google (data_source_secret_manager_secret_version_access.go).
+The sentence around a refusal is that of terraform-provider-google (data_source_secret_manager_secret_version_access.go).
 """
 
 from __future__ import annotations
 
+from rehearsal.cloud import google_secrets
+from rehearsal.cloud.google_secrets import ENABLED, LATEST
 from rehearsal.providers.cloud.functions import Function, Question
 from rehearsal.providers.gcp.call import google
 from rehearsal.providers.values import Properties, Secret
 
-VERSION, LATEST = "secretmanager/secretVersion", "latest"
+VERSION = "secretmanager/secretVersion"
 
 
 def _name(question: Question) -> str:
@@ -19,20 +21,20 @@ def _name(question: Question) -> str:
 
 def _access(question: Question) -> Properties:
     name, asked = _name(question), str(question.arguments.get("version") or LATEST)
-    # Without a version it is the newest one, which stands first.
-    where = {} if asked == LATEST else {"version": asked}
-    text = question.settings.secret(name, **where)
-    if text is None:
-        raise google(404, f"Secret Version [{name}/versions/{asked}] not found.", "notFound")
+    found = google_secrets.version(question.settings, name, asked)
+    if found is None:
+        raise google(404, google_secrets.not_found(name, asked), "notFound")
+    path = f"{name}/versions/{found.number}"
+    if found.state != ENABLED:
+        raise google(400, f"Secret Version [{path}] is in {found.state} state.", "failedPrecondition")
     _, project, _, secret = name.split("/")
-    version = "1" if asked == LATEST else asked
     return {
-        "id": f"{name}/versions/{version}",
-        "name": f"{name}/versions/{version}",
+        "id": path,
+        "name": path,
         "project": project,
         "secret": secret,
-        "version": version,
-        "secretData": Secret(text),
+        "version": found.number,
+        "secretData": Secret(found.text),
         "isSecretDataBase64": False,
     }
 
