@@ -4,7 +4,7 @@
 
     bare     Envoy that only routes to the model server, over TLS as the chain does
     program  a stack without access: the request program finds the model in the body, and a line of log is written
-    keys     with signed keys, whose signatures are verified; nothing is counted
+    keys     with signed keys, which are verified once and then remembered; nothing is counted
     chain    with token limits as well: the whole of a stack with access, two calls to the limit service
     litellm  LiteLLM's proxy with keys and token limits, one worker (benchmarks/peer.py)
 
@@ -49,6 +49,10 @@ CLAIMED = ("keys", "chain")
 # Milliseconds that those may add at most.
 LIMITS = {"alone_p50": 1.0, "half_p50": 1.0, "half_p99": 3.0}
 TIMES_LITELLM = 20.0
+HEADINGS = (
+    f"{'':>9} {'alone p50':>10} {'p99':>7} {'half/s':>7} {'p50':>6} {'p99':>7} {'bare p50':>9} {'p99':>7} "
+    f"{'full/s':>8} {'per core':>9} {'MB':>5} {'others':>7}"
+)
 FLAT, FLAT_MILLISECONDS = 1.5, 1.0
 KID = "benchmark-key"
 AUDIENCE = "test/llm-gateway/llm-gateway"
@@ -468,8 +472,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{on['date']}, {on['cpu']}, {on['cores']} cores, Envoy {on['envoy']}, LiteLLM {on['litellm'] or 'left out'}",
         "milliseconds; half: at half of the saturating rate, and bare Envoy at that rate",
-        f"{'':>9} {'alone p50':>10} {'p99':>7} {'half/s':>7} {'p50':>6} {'p99':>7} {'bare p50':>9} {'p99':>7} "
-        f"{'full/s':>8} {'per core':>9} {'MB':>5} {'others':>7}",
+        HEADINGS,
     ]
     for row in result["rows"]:
         alone, half, beside, full = row["alone"], row["half"], row["beside"], row["saturated"]

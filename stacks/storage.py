@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from components.clusters.eks.args import Reader
 from components.clusters.handle import AcceleratorPool
@@ -12,6 +12,7 @@ from components.platform.lock import Lock
 from components.serving.handle import NamespaceHandle
 from components.serving.manifests import claim as claims
 from components.serving.manifests import storage
+from components.serving.manifests.cache import KEPT
 from components.serving.manifests.claim import ClaimSpec
 from components.serving.manifests.fill import FillSpec
 from components.serving.manifests.storage import Store
@@ -70,19 +71,21 @@ def _in_bucket(config: StackConfig, uri: str) -> bool:
 
 def readers(config: StackConfig) -> tuple[Reader, ...]:
     """The accounts of pods that download from the cluster's bucket: models', which have their names, and fillers'."""
-    wanted = [
-        (model.namespace, account, uri)
-        for name, model in sorted(config.models.items())
-        for account, uri in (
-            (name, model.uri),
-            (naming.filler(name), model.fill.source if model.fill else ""),
-        )
-    ]
+    if config.storage is not None:
+        return ()
     return tuple(
         Reader(namespace=namespace, account=account)
-        for namespace, account, uri in wanted
-        if config.storage is None and _in_bucket(config, uri)
+        for namespace, account, uri in _downloads(config)
+        if _in_bucket(config, uri)
     )
+
+
+def _downloads(config: StackConfig) -> Iterator[tuple[str, str, str]]:
+    """(namespace, account of the pods, uri) of all that the stack's pods download."""
+    for name, model in sorted(config.models.items()):
+        yield model.namespace, name, model.uri
+        if model.fill is not None:
+            yield model.namespace, naming.filler(name), model.fill.source
 
 
 def uses_keys(config: StackConfig, namespace: str) -> bool:
@@ -123,11 +126,10 @@ def fill_spec(
 ) -> FillSpec | None:
     """What fills a model's claim; None where somebody else does."""
     model = config.models[name]
-    described = model.claim
-    if described is None or described.fill is None:
+    if model.claim is None or model.claim.fill is None:
         return None
-    fill, (claim, path) = described.fill, claims.parts(model.uri)
-    hub = home.secrets if fill.source.startswith("hf://") else ()
+    fill, (claim, path) = model.claim.fill, claims.parts(model.uri)
+    hub = home.secrets if fill.source.startswith(KEPT) else ()
     return FillSpec(
         model=name,
         namespace=model.namespace,
@@ -138,7 +140,7 @@ def fill_spec(
         exclude=fill.exclude,
         image=lock.images["storage-initializer"].pinned,
         budget_seconds=fill.budget_seconds,
-        shared=described.shared,
+        shared=model.claim.shared,
         hf_secret=next(iter(hub), None),
         store=store(config, fill.source),
         pull_secrets=home.pull_secrets,

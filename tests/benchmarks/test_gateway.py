@@ -54,6 +54,41 @@ def test_results_are_one_line_and_a_table(result: dict[str, Any]) -> None:
         assert word in gateway.table(result)
 
 
+def row(name: str, **figures: float) -> dict[str, Any]:
+    """A row whose p50 are `figures`, and whose p99 are ten times that."""
+    loads = {load: {"p50": p50, "p99": 10 * p50} for load, p50 in figures.items()}
+    return {"name": name, "half": None, "beside": None, "per_core": 7.0, **loads}
+
+
+def test_what_is_added_is_the_difference_to_bare_envoy_under_the_same_load() -> None:
+    found = gateway.added(
+        [row("bare", alone=1.0), row("direct", alone=0.5), row("chain", alone=3.0, half=9.0, beside=4.0)]
+    )
+    assert found == {
+        "chain": {
+            "alone_p50": 2.0, "alone_p99": 20.0, "half_p50": 5.0, "half_p99": 50.0, "requests_per_core": 7.0,
+        }
+    }  # fmt: skip
+
+
+def test_half_is_half_of_the_saturating_rate_for_both_that_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[float, str]] = []
+
+    class Counting:
+        saturated = alone = staticmethod(lambda rung: gateway.Sample(1, 1, 500.0, 1, 0))
+
+        def at(self, rate: float, rung: gateway.Rung, seed: int) -> gateway.Sample:
+            asked.append((rate, rung.name))
+            return gateway.Sample(1, 1, rate, 1, 0)
+
+    monkeypatch.setattr(gateway.load, "megabytes", lambda pids: 1.0)
+    rungs = [gateway.Rung(name, None, ()) for name in ("bare", "chain")]
+    gateway.compare(Counting(), rungs, 1)
+    assert asked == [(250.0, "bare"), (250.0, "chain")]
+
+
 def test_what_is_as_claimed_is_not_complained_about() -> None:
     assert gateway.broken(AS_CLAIMED) == []
 

@@ -39,7 +39,6 @@ IN_ISTIOS_BUILD = {
     "http.lua.v3.Lua",
     "http.lua.v3.LuaPerRoute",
     "http.ratelimit.v3.RateLimit",
-} | {
     "http.ratelimit.v3.RateLimitPerRoute",
     "network.http_connection_manager.v3.HttpConnectionManager",
     "file.v3.FileAccessLog",
@@ -170,13 +169,20 @@ def test_a08_the_program_knows_the_key_and_the_limit_the_program() -> None:
     assert filters(SPEC) == [
         (chain.KEYS, "INSERT_FIRST", None),
         (chain.PROGRAM, "INSERT_AFTER", chain.KEYS),
-        (chain.LIMIT, "INSERT_AFTER", "envoy.filters.http.rbac"),
+        (chain.LIMIT, "INSERT_AFTER", chain.PROGRAM),
     ]
 
 
 def test_a08_without_access_there_is_no_anchor_and_no_limit() -> None:
     assert filters(OPEN) == [(chain.PROGRAM, "INSERT_FIRST", None)]
     assert set(per_route(OPEN)) == {chain.PROGRAM}
+
+
+@pytest.mark.parametrize("spec", [SPEC, OPEN, SECURE])
+def test_what_the_proxy_says_of_itself_goes_to_no_model(spec: ChainSpec) -> None:
+    """The proxy adds it behind the program, so it goes where routes change headers: in the router."""
+    served = patches(chain.tables(spec, "program"))[0]["patch"]["value"]
+    assert served["request_headers_to_remove"] == ["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"]
 
 
 def test_a09_the_image_counts_per_descriptor() -> None:

@@ -28,7 +28,7 @@ GEMMA, LLAMA = "gemma-2b", "llama-3-8b"
 CHEAP = 0.1
 AUDIENCE = "test/llm-gateway/llm-gateway"
 BUDGETS = {"free": 200, "premium": 1000, "enterprise": 5000, "none": 0, "plenty": 1_000_000_000}
-TENANTS = {"free": 150, "premium": 20, "enterprise": 5, "none": 5, "plenty": 250}
+TENANTS = {"free": 150, "premium": 20, "enterprise": 5, "none": 5, "plenty": 320}
 # Names that could be read as parts of each other where several are put together.
 RESEMBLING = ("a", "a-tenant", "a-tenant-b", "b", "free-tenant-a")
 # A budget counts within a minute of the clock, so a test begins while enough of one is left.

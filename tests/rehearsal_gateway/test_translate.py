@@ -216,7 +216,7 @@ def test_envoy_knows_every_field_of_what_a_stack_registers(stack: str, tmp_path:
     world.put(example.pod("gateway", home, ADDRESS, **labels))
     found = config(world, tmp_path)
     assert filters(found, 80)[:4] == [
-        "llmp.keys", "llmp.requests", "envoy.filters.http.rbac", "llmp.limit"
+        "llmp.keys", "llmp.requests", "llmp.limit", "envoy.filters.http.rbac"
     ]  # fmt: skip
     valid(envoy, tmp_path, found)
 

@@ -51,8 +51,8 @@ def audience(stack: str, namespace: str, gateway: str) -> str:
 def verification(spec: AccessSpec) -> dict[str, Any]:
     """Signature, issuer, audience and times of a key; the key itself goes no further than the gateway.
 
-    The same as istiod makes of a RequestAuthentication, and a memory of keys that were verified
-    (docs/adr/0016): times and audience are checked for each request all the same.
+    As istiod makes it of a RequestAuthentication, without what our claims and routes have no use for, and with a
+    memory of keys that were verified (docs/adr/0016): times and audience are checked for each request all the same.
     """
     keys = [
         {**jwk, "kid": key_id, "alg": "ES256", "use": "sig"}

@@ -1,10 +1,11 @@
 """What a request passes on its way through Istio's gateway. Pure.
 
-    keys -> request program -> RBAC -> token limit -> endpoint picker -> router
+    keys -> request program -> token limit -> Istio's own, RBAC among them -> endpoint picker -> router
 
-Keys and program are put first; RBAC is what istiod makes of the AuthorizationPolicy, the same anchor since 1.25. Two
-EnvoyFilters: the chain, which hardly ever changes and whose change drains the listener, and the tables,
-which travel with the routes and change with every tenant or revoked key without touching a connection.
+Ours stand first and name no filter of Istio's, so that all of them are there or none; RBAC, which istiod makes of the
+AuthorizationPolicy, refuses whoever comes without a verified key. Two EnvoyFilters: the chain, which changes with
+the public keys and whose change drains the listener, and the tables, which travel with the
+routes and change with every tenant or revoked key without touching a connection.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ KEEPALIVE = ((1, 9, 1), (6, 4, 60), (6, 5, 30), (6, 6, 4))
 LIMIT_TIMEOUT = "0.25s"
 # After Istio's own and before nobody's: priorities above zero are applied last (EnvoyFilter.priority).
 PRIORITY = 20
+# What Istio's proxy says of the gateway's own pod to whatever it calls (istio/proxy, `peer_metadata`); it does so after
+# the program, which strips what clients send under these names.
+OWN_METADATA = ("x-envoy-peer-metadata", "x-envoy-peer-metadata-id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +142,7 @@ def _filters(spec: ChainSpec) -> list[dict[str, Any]]:
     return [
         _insert(keys, "INSERT_FIRST"),
         _insert(program, "INSERT_AFTER", KEYS),
-        _insert(limit, "INSERT_AFTER", "envoy.filters.http.rbac"),
+        _insert(limit, "INSERT_AFTER", PROGRAM),
     ]
 
 
@@ -147,11 +151,12 @@ def tables(spec: ChainSpec, source: str) -> Manifest:
     filters: dict[str, Any] = {PROGRAM: _lua("LuaPerRoute", source_code={"inline_string": source})}
     if spec.measure is not None:
         filters[LIMIT] = _typed("http.ratelimit.v3.RateLimitPerRoute", rate_limits=rates(spec.measure))
+    served = {"typed_per_filter_config": filters, "request_headers_to_remove": list(OWN_METADATA)}
     if not spec.tls:
-        return _envoy_filter(spec, "tables", [_on_routes(None, filters)])
+        return _envoy_filter(spec, "tables", [_on_routes(None, served)])
     # The plain listener only redirects: it must neither answer nor count.
-    passing = {PROGRAM: _lua("LuaPerRoute", disabled=True)}
-    return _envoy_filter(spec, "tables", [_on_routes(TLS_PORT, filters), _on_routes(PLAIN_PORT, passing)])
+    passing = {"typed_per_filter_config": {PROGRAM: _lua("LuaPerRoute", disabled=True)}}
+    return _envoy_filter(spec, "tables", [_on_routes(TLS_PORT, served), _on_routes(PLAIN_PORT, passing)])
 
 
 def rates(measure: Measure) -> list[dict[str, Any]]:
@@ -285,9 +290,9 @@ def _on_hcm(sub_filter: str | None = None) -> dict[str, Any]:
     return {"listener": {"filterChain": {"filter": filter_}}}
 
 
-def _on_routes(port: int | None, filters: dict[str, Any]) -> dict[str, Any]:
+def _on_routes(port: int | None, value: dict[str, Any]) -> dict[str, Any]:
     match = {"routeConfiguration": {"portNumber": port}} if port else {}
-    return _patch("ROUTE_CONFIGURATION", match, {"typed_per_filter_config": filters})
+    return _patch("ROUTE_CONFIGURATION", match, value)
 
 
 def _patch(

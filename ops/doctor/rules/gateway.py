@@ -79,8 +79,8 @@ RULES: tuple[Rule, ...] = (
         link="gateway",
         page="keys-and-limits",
         look=_deleted,
-        found="a guard of the gateway was deleted by hand: keys, limits or the choice of the model may not work",
-        fix=f"{AGAIN}; until then whoever reaches the gateway may not be asked for a key",
+        found="a guard of the gateway was deleted by hand: everybody may be refused, or a guard that stands behind is missing",
+        fix=f"{AGAIN}, at once",
     ),
     Rule(
         link="gateway",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.core.models import GIB
+from components.serving.manifests.cache import KEPT
 from stacks.config.errors import Problem
 from stacks.config.rules.draft import Draft, problem
 from stacks.config.rules.memory import stored_gib
@@ -29,7 +30,7 @@ def room_for_weights(draft: Draft) -> Iterator[Problem]:
     """The volume holds the weights, as the hub has them."""
     for name, model in draft.config.models.items():
         weights = stored_gib(model)
-        if model.cache is None or weights is None or not model.uri.startswith("hf://"):
+        if model.cache is None or weights is None or not model.uri.startswith(KEPT):
             continue
         if quantity_value(model.cache.size) >= weights * GIB:
             continue

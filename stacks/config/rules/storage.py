@@ -13,7 +13,7 @@ from components.serving.manifests.cache import KEPT
 from components.serving.manifests.llm_service import DOWNLOADED
 from stacks.config.eks import EksCluster
 from stacks.config.errors import Problem
-from stacks.config.model import Model
+from stacks.config.model import ClaimKey, Model
 from stacks.config.pools import PoolShape
 from stacks.config.root import StackConfig
 from stacks.config.rules.draft import Draft, problem
@@ -45,7 +45,7 @@ def _claiming(draft: Draft) -> Iterator[tuple[str, Model]]:
 
 def claims_of_claims(draft: Draft) -> Iterator[Problem]:
     """A claim is for a pvc:// uri, and described once."""
-    owners: dict[tuple[str, str], str] = {}
+    owners: dict[ClaimKey, str] = {}
     for name, model in _claiming(draft):
         key = model.reads
         if key is None:
@@ -92,8 +92,8 @@ def _readers(draft: Draft, owner: Model) -> list[tuple[Model, PoolShape]]:
     ]
 
 
-# What says, of each kind of volume, that one node mounts it: a cache is shared unless it says otherwise.
-ONE_NODE = (("cache", "write shared: false"), ("claim", "remove shared"))
+# What makes each kind of volume one that one node mounts: a cache is shared unless it says otherwise.
+UNSHARED = (("cache", "write shared: false"), ("claim", "remove shared"))
 
 
 def network_file_system(draft: Draft) -> Iterator[Problem]:
@@ -101,7 +101,7 @@ def network_file_system(draft: Draft) -> Iterator[Problem]:
     if draft.config.cluster.kind != "eks":
         return
     for name, model in draft.config.models.items():
-        for kind, unshared in ONE_NODE:
+        for kind, unshared in UNSHARED:
             volume = getattr(model, kind)
             if volume is None or not volume.shared or volume.storage_class:
                 continue
