@@ -322,27 +322,28 @@ def by_turns(bench: Bench, measured: Sequence[Rung], rate: float, repetitions: i
     return [{"count": int(name), "p50": best(s).p50, "p99": best(s).p99} for name, s in found.items()]
 
 
-def keys_series(bench: Bench, chain: Rung, rate: float, repetitions: int) -> list[dict[str, Any]]:
-    """The chain with more and more keys in use."""
-
-    def rung(count: int) -> Rung:
-        keys = bench.issuer.keys(count, TENANTS)
-        return Rung(str(count), target(chain.target.host, chain.target.port, keys), chain.pids)
-
-    return by_turns(bench, [rung(count) for count in bench.sizes.keys], rate, repetitions)
+def keys_series(bench: Bench, rate: float, repetitions: int) -> list[dict[str, Any]]:
+    """Chains with more and more keys in use, up to more than a gateway remembers."""
+    return _series(bench, [(keys, TENANTS, keys) for keys in bench.sizes.keys], rate, repetitions)
 
 
 def tenants_series(bench: Bench, rate: float, repetitions: int) -> list[dict[str, Any]]:
     """Chains of stacks with more and more tenants, all of whom ask."""
+    return _series(bench, [(tenants, tenants, tenants) for tenants in bench.sizes.tenants], rate, repetitions)
+
+
+def _series(
+    bench: Bench, sizes: Iterable[tuple[int, int, int]], rate: float, repetitions: int
+) -> list[dict[str, Any]]:
+    """A chain of its own for each (name, tenants, keys)."""
     with ExitStack() as stack:
 
-        def rung(count: int) -> Rung:
-            objects = backend.stack(count, bench.issuer.jwk, KID)
-            gateway = bench.gateway(f"tenants-{count}", objects, stack)
-            keys = bench.issuer.keys(count, count)
-            return Rung(str(count), target(gateway.proxies[0], HTTP, keys), tuple(gateway.pids))
+        def rung(name: int, tenants: int, count: int) -> Rung:
+            gateway = bench.gateway(f"series-{name}", backend.stack(tenants, bench.issuer.jwk, KID), stack)
+            keys = bench.issuer.keys(count, tenants)
+            return Rung(str(name), target(gateway.proxies[0], HTTP, keys), tuple(gateway.pids))
 
-        return by_turns(bench, [rung(count) for count in bench.sizes.tenants], rate, repetitions)
+        return by_turns(bench, [rung(*size) for size in sizes], rate, repetitions)
 
 
 def overshoot_series(bench: Bench) -> list[dict[str, Any]]:
@@ -383,12 +384,11 @@ def run(sizes: Sizes, repetitions: int, with_peer: bool) -> dict[str, Any]:
         with ExitStack() as stack:
             measured = rungs(bench, with_peer, stack)
             rows = compare(bench, measured, repetitions)
-            chain, rate = next(rung for rung in measured if rung.name == "chain"), half_rate(rows["chain"])
-            keys = keys_series(bench, chain, rate, repetitions)
+        rate = half_rate(rows["chain"])
         result: dict[str, Any] = {
             "machine": machine(with_peer),
             "rows": [summary(row) for row in rows.values()],
-            "keys": keys,
+            "keys": keys_series(bench, rate, repetitions),
             "tenants": tenants_series(bench, rate, repetitions),
             "overshoot": overshoot_series(bench),
         }

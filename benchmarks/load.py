@@ -85,10 +85,13 @@ def closed(target: Target, connections: int, seconds: float, most: int | None = 
 
 
 def opened(target: Target, rate: float, seconds: float, connections: int = 64, seed: int = 1) -> Result:
-    """Requests at random times, so many per second on average; the same times for the same seed."""
+    """Requests at random times, so many per second on average; the same times for the same seed, which also says with
+    which request it begins.
+    """
     due = itertools.takewhile(lambda at: at < seconds, _arrivals(rate, seed))
     # What was due is sent, however late.
-    return _Run(target, connections).drive(due, seconds + DRAIN_SECONDS)
+    first = random.Random(seed).randrange(len(target.requests))
+    return _Run(target, connections, first).drive(due, seconds + DRAIN_SECONDS)
 
 
 def _arrivals(rate: float, seed: int) -> Iterator[float]:
@@ -131,9 +134,9 @@ class _Connection:
 class _Run:
     """One run of load."""
 
-    def __init__(self, target: Target, connections: int):
+    def __init__(self, target: Target, connections: int, first: int = 0):
         self._target = target
-        self._bodies = itertools.cycle(target.requests)
+        self._bodies = itertools.islice(itertools.cycle(target.requests), first, None)
         self._poll = select.epoll()
         self._all: dict[int, _Connection] = {}
         self._idle = [self._connect() for _ in range(connections)]
