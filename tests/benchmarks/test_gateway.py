@@ -15,9 +15,9 @@ SMALLEST = gateway.Sizes(seconds=0.2, connections=2, least=20, keys=(2,), tenant
 LOADS = {f"{load}_{p}": 0.5 for load in ("alone", "half") for p in ("p50", "p99")}
 AS_CLAIMED: dict[str, Any] = {
     "added": {
-        "keys": {**LOADS, "requests_per_core": 2000.0},
-        "chain": {**LOADS, "requests_per_core": 2000.0},
-        "litellm": {**LOADS, "requests_per_core": 100.0},
+        "keys": {**LOADS, "times_litellm": 20.0},
+        "chain": {**LOADS, "times_litellm": 20.0},
+        "litellm": {**LOADS, "times_litellm": 1.0},
     },
     "keys": [{"count": 10, "p50": 1.0, "p99": 4.0}, {"count": 1000, "p50": 1.0, "p99": 5.9}],
     "tenants": [{"count": 10, "p50": 0.5, "p99": 0.6}, {"count": 100, "p50": 0.5, "p99": 1.5}],
@@ -57,18 +57,22 @@ def test_results_are_one_line_and_a_table(result: dict[str, Any]) -> None:
 def row(name: str, **figures: float) -> dict[str, Any]:
     """A row whose p50 are `figures`, and whose p99 are ten times that."""
     loads = {load: {"p50": p50, "p99": 10 * p50} for load, p50 in figures.items()}
-    return {"name": name, "half": None, "beside": None, "per_core": 7.0, **loads}
+    return {"name": name, "half": None, "beside": None, "cpu": [1.0], **loads}
 
 
 def test_what_is_added_is_the_difference_to_bare_envoy_under_the_same_load() -> None:
     found = gateway.added(
         [row("bare", alone=1.0), row("direct", alone=0.5), row("chain", alone=3.0, half=9.0, beside=4.0)]
     )
-    assert found == {
-        "chain": {
-            "alone_p50": 2.0, "alone_p99": 20.0, "half_p50": 5.0, "half_p99": 50.0, "requests_per_core": 7.0,
-        }
-    }  # fmt: skip
+    assert found == {"chain": {"alone_p50": 2.0, "alone_p99": 20.0, "half_p50": 5.0, "half_p99": 50.0}}
+
+
+def test_a_repetition_in_which_everything_is_slow_does_not_change_how_two_compare() -> None:
+    loads = {"alone": 1.0, "half": 1.0, "beside": 1.0}
+    ours = {**row("chain", **loads), "cpu": [10.0, 30.0, 10.0]}
+    theirs = {**row("litellm", **loads), "cpu": [200.0, 600.0, 300.0]}
+    found = gateway.added([row("bare", alone=1.0), ours, theirs])
+    assert found["chain"]["times_litellm"] == 20.0
 
 
 def test_half_is_half_of_the_saturating_rate_for_both_that_are_compared(
@@ -97,7 +101,7 @@ CONTRADICTIONS: dict[str, Callable[[dict[str, Any]], None]] = {
     "chain adds 1.01 ms (alone_p50)": lambda r: r["added"]["chain"].update(alone_p50=1.01),
     "chain adds 1.01 ms (half_p50)": lambda r: r["added"]["chain"].update(half_p50=1.01),
     "keys adds 3.01 ms (half_p99)": lambda r: r["added"]["keys"].update(half_p99=3.01),
-    "keys carries 20.0 times LiteLLM": lambda r: r["added"]["keys"].update(requests_per_core=1999.0),
+    "keys carries 20.0 times LiteLLM": lambda r: r["added"]["keys"].update(times_litellm=19.96),
     "1000 keys": lambda r: r["keys"][1].update(p99=6.1),
     "100 tenants": lambda r: r["tenants"][1].update(p99=1.7),
     "beyond the budget": lambda r: r["overshoot"][0].update(over=1001),
