@@ -159,7 +159,7 @@ def test_d58_who_goes_away_before_the_answer_pays_the_attempt(chain: Chain) -> N
         connection.sendall(client.request_bytes("POST", "/v1/completions", headers, body))
         chain.settled(tenant, 1)
     (line,) = chain.log(tenant, 1)
-    assert (line["flags"], line["cost"]) == ("DC", None)
+    assert (line["flags"], line["cost"]) == ("DC", 1)
     assert chain.spent(tenant) == 1
 
 

@@ -309,11 +309,14 @@ def test_b32_only_answers_are_charged(worker: Worker, status: int) -> None:
 
 def test_b32_an_attempt_that_was_counted_is_logged_with_what_it_cost(worker: Worker) -> None:
     spent = [("x-tokens-limit", "200"), ("x-tokens-remaining", "0")]
-    refused = worker.answer("{}", status=429, headers=spent)
+    attempt = {"model": "qwen", "kind": "/v1/chat/completions", "tier": "premium", "cost": 1}
+    refused = worker.answer("{}", status=429, headers=spent, noted=attempt)
     assert (refused.noted["cost"], refused.headers["x-tokens-used"]) == (1, "200")
-    failed = worker.answer("{}", status=502, headers=BUDGET)
+    failed = worker.answer("{}", status=502, headers=BUDGET, noted=attempt)
     assert (failed.noted["cost"], failed.headers["x-tokens-used"]) == (1, "1")
-    assert "charge" not in refused.noted and "charge" not in failed.noted
+    uncounted = worker.answer("{}", status=503, noted=attempt)
+    assert uncounted.noted["cost"] == 0
+    assert not [got for got in (refused, failed, uncounted) if "charge" in got.noted]
 
 
 @pytest.mark.parametrize(

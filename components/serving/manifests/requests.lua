@@ -362,7 +362,10 @@ local function admit(h)
   if model.asleep then
     refuse("503", "model_asleep", "the model " .. model.names[1] .. " sleeps: no replica runs until it is woken up")
   end
-  note(h, { kind = route.kind, tier = METERED[route.kind] and tenant and tenant.tier or EXEMPT })
+  local metered = METERED[route.kind] and tenant
+  -- The one that is taken next, in case that nothing comes back.
+  local attempt = metered and TABLES.measure == "tokens" and 1 or nil
+  note(h, { kind = route.kind, tier = metered and tenant.tier or EXEMPT, cost = attempt })
   if not tenant then
     note(h, { tenant = "", key = "" })
   end
@@ -615,9 +618,11 @@ local function begin(h)
   local status = headers:get(":status") or ""
   if not METERED[known.kind] or not find(status, "^2") or status == "204" then
     if limit then
+      -- An attempt that was refused or failed has cost the one that was taken on the way in; the log says so already.
       show(headers, limit, left)
-      -- An attempt that was refused or failed has cost the one that was taken on the way in; the log agrees.
-      note(h, { cost = METERED[known.kind] and TABLES.measure == "tokens" and 1 or nil })
+    elseif known.cost then
+      -- The limits could not be asked.
+      note(h, { cost = 0 })
     end
     return nil
   end
