@@ -319,24 +319,24 @@ def by_turns(bench: Bench, measured: Sequence[Rung], rate: float, repetitions: i
 
 def keys_series(bench: Bench, rate: float, repetitions: int) -> list[dict[str, Any]]:
     """Chains with more and more keys in use, up to more than a gateway remembers."""
-    return _series(bench, [(keys, TENANTS, keys) for keys in bench.sizes.keys], rate, repetitions)
+    return _series(bench, [(TENANTS, keys) for keys in bench.sizes.keys], rate, repetitions)
 
 
 def tenants_series(bench: Bench, rate: float, repetitions: int) -> list[dict[str, Any]]:
     """Chains of stacks with more and more tenants, all of whom ask."""
-    return _series(bench, [(tenants, tenants, tenants) for tenants in bench.sizes.tenants], rate, repetitions)
+    return _series(bench, [(tenants, tenants) for tenants in bench.sizes.tenants], rate, repetitions)
 
 
 def _series(
-    bench: Bench, sizes: Iterable[tuple[int, int, int]], rate: float, repetitions: int
+    bench: Bench, sizes: Iterable[tuple[int, int]], rate: float, repetitions: int
 ) -> list[dict[str, Any]]:
-    """A chain of its own for each (name, tenants, keys)."""
+    """A chain of its own for each (tenants, keys), by its keys."""
     with ExitStack() as stack:
 
-        def rung(name: int, tenants: int, count: int) -> Rung:
-            gateway = bench.gateway(f"series-{name}", backend.stack(tenants, bench.issuer.jwk, KID), stack)
-            keys = bench.issuer.keys(count, tenants)
-            return Rung(str(name), target(gateway.proxies[0], HTTP, keys), tuple(gateway.pids))
+        def rung(tenants: int, keys: int) -> Rung:
+            gateway = bench.gateway(f"series-{keys}", backend.stack(tenants, bench.issuer.jwk, KID), stack)
+            asked = target(gateway.proxies[0], HTTP, bench.issuer.keys(keys, tenants))
+            return Rung(str(keys), asked, tuple(gateway.pids))
 
         return by_turns(bench, [rung(*size) for size in sizes], rate, repetitions)
 

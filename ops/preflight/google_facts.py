@@ -118,21 +118,25 @@ def permissions(site: Site) -> Granted:
     needs = google_needs(site.config)
     held, unknown = held_of(
         site.google,
+        "cloudresourcemanager",
         f"v3/projects/{site.google.project}:testIamPermissions",
         google_permissions.deploy(needs.google_gateway),
     )
     return Granted(held, unknown)
 
 
-def held_of(google: Google, path: str, wanted: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """(held, unknown to Google) of `wanted`. One that Google does not know spoils a whole question."""
+def held_of(
+    google: Google, service: str, path: str, wanted: Iterable[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """(held, unknown to Google) of `wanted`, which the service is asked at `path`.
+
+    One that Google does not know spoils a whole question.
+    """
     asked, held, unknown = sorted(wanted), set(), set()
     while asked:
         some = asked[:_PERMISSIONS_AT_ONCE]
         try:
-            held |= set(
-                google.post("cloudresourcemanager", path, {"permissions": some}).get("permissions", ())
-            )
+            held |= set(google.post(service, path, {"permissions": some}).get("permissions", ()))
         except GoogleError as error:
             named = {p for p in some if re.search(rf"(?<![\w.]){re.escape(p)}(?![\w.]*\w)", error.message)}
             if error.code != 400 or not named:
@@ -224,8 +228,7 @@ def _version(site: Site, secret: KeptSecret) -> SecretVersion | Unknown | None:
     try:
         found = site.google.get(SECRET_API, f"v1/{secret.path}")
         # Of the secret, not of the project: a right may be given for one secret alone.
-        question = f"v1/{secret.resource}:testIamPermissions"
-        held = site.google.post(SECRET_API, question, {"permissions": [_READ_SECRET]}).get("permissions", ())
+        held, _ = held_of(site.google, SECRET_API, f"v1/{secret.resource}:testIamPermissions", [_READ_SECRET])
     except GoogleError as error:
         if error.code == 404:
             return None

@@ -72,7 +72,7 @@ def test_an_api_that_the_program_switched_on_is_on(google, tmp_path):
 def test_permissions_are_those_that_are_not_taken_away(google, tmp_path):
     settings(tmp_path, account={"lacks": ["iam.*"], "unknown": ["compute.no.such"]})
     wanted = [f"iam.some{n}.get" for n in range(150)] + ["compute.no.such", "compute.networks.get"]
-    held, unknown = held_of(google, f"v3/{PLACE}:testIamPermissions", wanted)
+    held, unknown = held_of(google, "cloudresourcemanager", f"v3/{PLACE}:testIamPermissions", wanted)
     assert (held, unknown) == ({"compute.networks.get"}, {"compute.no.such"})
 
 

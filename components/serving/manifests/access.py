@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from components.core import labels
 from components.core.manifest import Manifest, manifest
 from components.serving.manifests.gateway import PLAIN_PORT
+from components.serving.manifests.token_limits import Measure
 
 API = "security.istio.io/v1"
 ISSUER = "llm-platform"
@@ -24,8 +25,6 @@ PREFIXES = ("APIKEY ", "Bearer ")
 PAYLOAD = "payload"
 # Keys whose signature a worker need not verify again; each takes some five kilobytes there.
 CACHED_KEYS = 2000
-
-Measure = Literal["tokens", "requests"]
 
 
 @dataclass(frozen=True, kw_only=True)

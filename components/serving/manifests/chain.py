@@ -16,9 +16,10 @@ from typing import Any
 from components.core import labels, naming
 from components.core.manifest import Manifest, manifest
 from components.serving.manifests import access, token_limits
-from components.serving.manifests.access import AccessSpec, Measure
+from components.serving.manifests.access import AccessSpec
 from components.serving.manifests.gateway import PLAIN_PORT, TLS_PORT
 from components.serving.manifests.lua import CLOSED
+from components.serving.manifests.token_limits import Measure
 
 API = "networking.istio.io/v1alpha3"
 KEYS, PROGRAM, LIMIT = "llmp.keys", "llmp.requests", "llmp.limit"

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from components.serving.manifests import token_limits, verification
 from components.serving.manifests.access import ISSUER
@@ -24,6 +23,7 @@ from components.serving.manifests.gateway import (
     model_name,
     model_prefix,
 )
+from components.serving.manifests.token_limits import Measure
 
 PROGRAM_FILE = Path(__file__).with_name("requests.lua")
 MARKER = "local TABLES = {} -- @tables@\n"
@@ -92,7 +92,7 @@ class LuaAccess:
 
     tenants: Mapping[str, LuaTenant]
     revoked: tuple[str, ...] = ()
-    measure: Literal["tokens", "requests"] = "tokens"
+    measure: Measure = "tokens"
     verified: tuple[str, ...] = ()
 
     @property

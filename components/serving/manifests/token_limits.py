@@ -30,13 +30,16 @@ REPLICAS = 2
 ROOT = "/data"
 STORE_CONFIG = "/etc/valkey"
 
+Measure = Literal["tokens", "requests"]
+"""What budgets count."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsSpec:
     """Budgets per tier and minute, in tokens or requests; with `shadow` they are counted and not enforced."""
 
     namespace: str
-    measure: Literal["tokens", "requests"]
+    measure: Measure
     budgets: Mapping[str, int]
     shadow: bool
     image: str
